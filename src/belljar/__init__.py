@@ -1,0 +1,45 @@
+"""Belljar: a code interpreter for any language model, in sandboxes of its own.
+
+    from belljar import Sandbox
+
+    with Sandbox() as s:
+        print(s.run("2 + 2").text)
+"""
+
+from __future__ import annotations
+
+from belljar.errors import (
+    AtCapacity,
+    BelljarError,
+    FileError,
+    HostError,
+    ImageError,
+    IsolationUnavailable,
+    SandboxFailed,
+    SessionClosed,
+)
+from belljar.sandbox.base import Execution, FileInfo, GuestError, Limits, Outcome, Output, Result
+from belljar.sandbox.pool import Pool
+from belljar.sandbox.sync import Sandbox
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AtCapacity",
+    "BelljarError",
+    "Execution",
+    "FileError",
+    "FileInfo",
+    "GuestError",
+    "HostError",
+    "ImageError",
+    "IsolationUnavailable",
+    "Limits",
+    "Outcome",
+    "Output",
+    "Pool",
+    "Result",
+    "Sandbox",
+    "SandboxFailed",
+    "SessionClosed",
+]

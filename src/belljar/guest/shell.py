@@ -1,0 +1,152 @@
+"""IPython without a terminal: last value, display, magics, top-level await, and nothing written to disk.
+
+Results leave through one function, `emit`, given at construction; exceptions come back as values from `run`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+Emit = Callable[[dict[str, str], dict[str, Any], dict[str, bytes], bool], None]
+BINARY_KINDS = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "audio/wav", "video/mp4")
+
+
+def split_bundle(bundle: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any], dict[str, bytes]]:
+    """A MIME bundle as texts, JSON values and bytes; what is none of these, or no valid JSON, is left out."""
+    texts: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    blobs: dict[str, bytes] = {}
+    for kind, data in bundle.items():
+        if isinstance(data, bytes):
+            blobs[kind] = data
+        elif isinstance(data, str) and kind in BINARY_KINDS:
+            blobs[kind] = base64.b64decode(data)
+        elif isinstance(data, str):
+            texts[kind] = data
+        else:
+            try:
+                values[kind] = json.loads(json.dumps(data, default=str).replace("NaN", "null"))
+            except (TypeError, ValueError):
+                continue
+    return texts, values, blobs
+
+
+class _Compiler(CachingCompiler):
+    """Names cells as a reader counts them; inspect and tracebacks find the source under that name."""
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        return f"<cell {number}>"
+
+    def format_code_name(self, name: str) -> tuple[str, str] | None:
+        return ("Cell", name)
+
+
+class _Hook(DisplayHook):
+    """The value of a cell's last expression becomes its main result."""
+
+    def start_displayhook(self) -> None:
+        pass
+
+    def write_output_prompt(self) -> None:
+        pass
+
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
+        self.shell.emit(*split_bundle(format_dict), True)
+
+    def finish_displayhook(self) -> None:
+        self._is_active = False
+
+
+class _Publisher(DisplayPublisher):
+    """`display(...)` becomes a result."""
+
+    def publish(self, data: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
+        self.shell.emit(*split_bundle(data), False)
+
+    def clear_output(self, wait: bool = False) -> None:
+        pass
+
+
+class Shell(InteractiveShell):
+    """The interpreter of a sandbox."""
+
+    emit: Emit
+
+    def __init__(self, emit: Emit, **_: Any) -> None:
+        config = Config()
+        config.HistoryManager.enabled = False
+        config.HistoryManager.hist_file = ":memory:"
+        config.InteractiveShell.cache_size = 100
+        config.InteractiveShell.colors = "NoColor"
+        config.InteractiveShell.xmode = "Plain"
+        config.InlineBackend.figure_formats = {"png"}
+        self.emit = emit
+        self._raised: BaseException | None = None
+        super().__init__(
+            config=config,
+            user_module=types.ModuleType("__main__"),
+            display_pub_class=_Publisher,
+            displayhook_class=_Hook,
+            compiler_class=_Compiler,
+        )
+        self.user_ns.pop("open", None)  # IPython's wrapper that refuses descriptors 0 to 2; the built-in one is wanted
+        sys.excepthook = sys.__excepthook__
+        warnings.filterwarnings("ignore", message="To exit: use 'exit'")
+
+    def run(self, code: str) -> BaseException | None:
+        """Run one cell; the exception that ended it, or None. sys.exit(0) is no error."""
+        self._raised = None
+        outcome = self.run_cell(code, store_history=True)
+        error = outcome.error_before_exec or outcome.error_in_exec or self._raised
+        if isinstance(error, SystemExit) and error.code in (None, 0):
+            return None
+        return error
+
+    def forget(self) -> None:
+        """Drop all user names and count cells from one again."""
+        self.reset(new_session=False)
+        self.execution_count = 1
+
+    def init_virtualenv(self) -> None:
+        """Nothing to do: the image is the environment."""
+
+    def init_syntax_highlighting(self, *_: Any) -> None:
+        """No terminal, no colours."""
+
+    def ask_exit(self) -> None:
+        """`exit` and `quit` end nothing here: the session ends when its owner says so."""
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
+        self._raised = evalue
+
+    def showtraceback(self, *arguments: Any, **options: Any) -> None:
+        """Keep the exception for `run`, which returns it; nothing is printed."""
+        self._raised = sys.exc_info()[1]
+
+    def showsyntaxerror(self, *arguments: Any, **options: Any) -> None:
+        """The same for code that does not compile."""
+        self._raised = sys.exc_info()[1]
+
+    def system_raw(self, cmd: str) -> None:
+        """`!command`: the shell's output goes where the interpreter's goes."""
+        sys.stdout.flush()
+        shell = os.environ.get("SHELL", "/bin/sh")
+        done = subprocess.run([shell, "-c", self.var_expand(cmd, depth=1)], check=False, stdin=subprocess.DEVNULL)
+        self.user_ns["_exit_code"] = done.returncode
+
+    system = system_raw
+    system_piped = system_raw

@@ -1,0 +1,177 @@
+"""The zygote: imports an image's packages once, then forks a guest for every request.
+
+Promises: one thread, no secret, no request served before every import is done. Each guest is pid 1 of a pid namespace of
+its own (full profile), made with one fork. When the control socket closes the zygote ends, and with it all its guests.
+Control messages (JSON, one a packet): host to zygote `fork` with three descriptors (session socket, stdout, stderr);
+zygote to host `ready`, `broken`, `gone` (a guest's wait status), `fork_failed`.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import time
+import traceback
+from typing import Any, NoReturn
+
+from . import kernel as k
+from . import runner, walls
+from .launch import CONTROL_FD, SPEC_FD, read_spec, tell_host
+from .reseed import Reseeder
+
+HUGE = 2 << 20
+FDS_A_FORK = 3
+
+
+def main() -> None:
+    """Entry point of the process that the launcher execs."""
+    spec = read_spec()
+    os.close(SPEC_FD)
+    os.set_inheritable(CONTROL_FD, False)
+    try:
+        zygote = Zygote(spec)
+    except Exception as error:
+        text = "".join(traceback.format_exception_only(error)).strip()
+        tell_host({"op": "broken", "reason": text})
+        raise SystemExit(1) from None
+    zygote.serve()
+
+
+def import_all(names: list[str]) -> dict[str, float]:
+    """Import the modules; how long each took, in milliseconds. Raises ImportError that names the module."""
+    took = {}
+    for name in names:
+        start = time.perf_counter()
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ImportError(f"importing {name} failed: {type(error).__name__}: {error}") from error
+        took[name] = round((time.perf_counter() - start) * 1000, 1)
+    return took
+
+
+class Zygote:
+    """The imported image and the fork server over it."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self._spec["seccomp"] = base64.b64decode(spec["seccomp"])
+        self._control = socket.socket(fileno=CONTROL_FD)
+        self._full = spec["profile"] == "full"
+        self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self._full else -1
+        self._pids: dict[int, int] = {}
+        spec["parent"] = 0 if self._full else os.getpid()  # as a guest sees the zygote
+        walls.make_scratch(spec)
+        took = import_all(spec["preload"])
+        self._guest = runner.Guest(spec)
+        self._guest.rehearse(spec["rehearsal"])
+        self._reseeder = Reseeder()
+        if (threads := len(os.listdir("/proc/self/task"))) != 1:
+            raise RuntimeError(f"the zygote has {threads} threads; an import of {', '.join(took)} starts one")
+        self._rules = walls.open_rules(spec)
+        gc.collect()
+        gc.freeze()
+        collapsed = collapse_heap() if spec["huge_pages"] else 0
+        tell_host({"op": "ready", "imports": took, "huge_pages": collapsed})
+
+    def serve(self) -> None:
+        """Fork on request, report guests that end, until the host goes away."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(wake_read, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == wake_read:
+                    os.read(wake_read, 4096)
+                    self._reap()
+                elif not self._serve_one():
+                    return
+
+    def _serve_one(self) -> bool:
+        """One control message; False when the host has closed the socket."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, 65536, FDS_A_FORK)
+        except ConnectionError:
+            return False
+        if not data:
+            return False
+        request = json.loads(data)
+        try:
+            if len(fds) == FDS_A_FORK:
+                self._fork(request, fds)
+        except OSError as error:
+            tell_host({"op": "fork_failed", "id": request["id"], "reason": str(error)})
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
+        if self._full:
+            k.unshare(k.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0 and self._full:
+                k.setns(self._pid_namespace, k.CLONE_NEWPID)
+        if pid == 0:
+            self._become_guest(request, fds)
+        self._pids[pid] = request["id"]
+
+    def _become_guest(self, request: dict[str, Any], fds: list[int]) -> NoReturn:
+        """In the child: never returns, and lets no exception of a wall pass."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            session = runner.take_descriptors(fds)
+            runner.send(session, {"op": "born"})
+            if runner.receive_one(session).get("op") != "go":
+                os._exit(0)
+            folder = walls.enter(self._spec, request, self._rules, runner.SESSION_FD)
+            self._reseeder.reseed()
+            self._guest.serve(session, request, folder)
+        except walls.Refused as refused:
+            runner.send(session, {"op": "refused", "wall": refused.wall, "reason": refused.reason})
+        except OSError:
+            pass  # the host has gone
+        finally:
+            os._exit(0)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            tell_host({"op": "gone", "id": self._pids.pop(pid, 0), "status": status})
+
+
+def collapse_heap() -> int:
+    """Put the anonymous memory into huge pages, so that a fork copies few page tables; how many bytes were collapsed.
+
+    A fork copies one page-table entry for 4 KiB, or one for 2 MiB: the heap of the imported libraries is most of its cost.
+    """
+    done = 0
+    with open("/proc/self/maps") as maps:
+        lines = maps.readlines()
+    for line in lines:
+        fields = line.split()
+        if fields[1] != "rw-p" or (len(fields) > 5 and fields[5] != "[heap]"):
+            continue
+        start, end = (int(word, 16) for word in fields[0].split("-"))
+        start, end = -(-start // HUGE) * HUGE, end // HUGE * HUGE
+        if end > start and k.collapse(start, end - start):
+            done += end - start
+    return done

@@ -1,0 +1,76 @@
+"""The container profile: for hosts that refuse namespaces, such as an ordinary container.
+
+Weaker than the full profile, and named so: guests share the host's view of processes and of paths (names and sizes of files can
+be learnt), files are kept apart by Landlock and, where the host is root, by a uid for each guest; there is no network at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from belljar.sandbox.cgroup import process_mark
+from belljar.sandbox.forkserver import ForkServer
+
+PREFIX = "belljar-"
+
+
+class Container(ForkServer):
+    """Needs Landlock ABI 6 (Linux 6.12) for the scope of signals."""
+
+    profile = "container"
+    _needs_folder = True
+    _base = ""
+
+    def _scratch(self) -> str:
+        _sweep_folders()
+        self._base = tempfile.mkdtemp(prefix=f"{PREFIX}{process_mark(os.getpid())}-")
+        os.chmod(self._base, 0o711)  # passed through, not listed
+        scratch = f"{self._base}/zygote"
+        os.mkdir(scratch, 0o700)
+        return scratch
+
+    def _make_folder(self, number: int, owner: int | None) -> str:
+        folder = f"{self._base}/{number}-{os.urandom(8).hex()}"
+        os.mkdir(folder, 0o700)
+        if owner is not None:
+            os.chown(folder, owner, owner)
+        return folder
+
+    def _remove_folder(self, folder: str) -> None:
+        _remove(folder)
+
+    def _clean_up(self) -> None:
+        if self._base:
+            _remove(self._base)
+
+
+def _sweep_folders() -> None:
+    """Remove what hosts that no longer live have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*-*"):
+        pid, started = folder.name.removeprefix(PREFIX).split("-")[:2]
+        with contextlib.suppress(OSError, ValueError):
+            if folder.stat().st_uid != os.geteuid():
+                continue
+            try:
+                alive = process_mark(int(pid)) == f"{pid}-{started}"
+            except OSError:
+                alive = False
+            if not alive:
+                _remove(str(folder))
+
+
+def _remove(folder: str) -> None:
+    """Remove a tree whose owner may have taken away its own permissions. shutil.rmtree follows no symbolic links."""
+    def unlock(_: object, path: str, __: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            os.unlink(path)
+
+    shutil.rmtree(folder, onerror=unlock)
+    shutil.rmtree(folder, ignore_errors=True)
+
+

@@ -1,0 +1,250 @@
+"""Control groups, version 2 or 1: memory without swap, processes, processor time, one group for each guest.
+
+Covered: finding a place where groups may be made, making, reading, removing them; what a dead host left is swept away.
+Not covered: hosts that give us no such place; there rlimits and the watchdog stand in (`watchdog`).
+Everything here is blocking file I/O: moving a process into a group can wait for the kernel's RCU, so call it in a thread.
+Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from belljar.sandbox.base import Limits
+
+PREFIX = "belljar-"
+CONTROLLERS = ("memory", "pids", "cpu")
+NEEDED = ("memory", "pids")
+CPU_PERIOD_US = 100_000
+HOST_SHARE = 0.8  # of the memory free at the start, for all sandboxes of this process together
+
+
+def process_mark(pid: int) -> str:
+    """A name for a process that is not used again: its pid and its start time in clock ticks. Raises OSError."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return f"{pid}-{int(fields[19])}"
+
+
+def _v2_settings(limits: Limits) -> dict[str, dict[str, str]]:
+    return {
+        "memory": {"memory.max": str(limits.memory), "memory.swap.max": "0", "memory.oom.group": "1"},
+        "pids": {"pids.max": str(limits.processes)},
+        "cpu": {"cpu.max": f"{int(limits.cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}"},
+    }
+
+
+def _v1_settings(limits: Limits) -> dict[str, dict[str, str]]:
+    return {
+        "memory": {
+            "memory.limit_in_bytes": str(limits.memory),
+            "memory.memsw.limit_in_bytes": str(limits.memory),
+            "memory.swappiness": "0",
+        },
+        "pids": {"pids.max": str(limits.processes)},
+        "cpu": {"cpu.cfs_period_us": str(CPU_PERIOD_US), "cpu.cfs_quota_us": str(int(limits.cpus * CPU_PERIOD_US))},
+    }
+
+
+OPTIONAL = ("memory.swap.max", "memory.memsw.limit_in_bytes", "memory.swappiness", "memory.oom.group")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where groups can be made: for each controller the folder of our own parent group (one folder for all in v2)."""
+
+    version: int
+    folders: dict[str, Path]
+
+    @property
+    def distinct(self) -> tuple[Path, ...]:
+        """The folders, each once."""
+        return tuple(dict.fromkeys(self.folders.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The group of one guest."""
+
+    place: Place
+    name: str
+
+    def oom_kills(self) -> int:
+        """How often the kernel has killed in this group for want of memory."""
+        path, key = (("memory.events", "oom_kill"), ("memory.oom_control", "oom_kill"))[self.place.version == 1]
+        with contextlib.suppress(OSError):
+            for line in (self.place.folders["memory"] / self.name / path).read_text().splitlines():
+                if line.split()[0] == key:
+                    return int(line.split()[1])
+        return 0
+
+    def remove(self) -> bool:
+        """Remove the group; whether it is gone (a process still in it keeps it)."""
+        gone = True
+        for folder in self.place.distinct:
+            try:
+                os.rmdir(folder / self.name)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                gone = False
+        return gone
+
+
+def find_place() -> tuple[Place | None, str]:
+    """Where this process may make groups, else None; and in words what was found or is missing."""
+    mounts = _cgroup_mounts()
+    mine = _own_groups()
+    mark = PREFIX + process_mark(os.getpid())
+    reasons = []
+    for finder in (_find_v1, _find_v2):
+        place, reason = finder(mounts, mine, mark)
+        if place is not None:
+            return place, reason
+        reasons.append(reason)
+    return None, "; ".join(reasons)
+
+
+def _find_v1(mounts: dict[str, Path], mine: dict[str, str], mark: str) -> tuple[Place | None, str]:
+    missing = [name for name in NEEDED if name not in mounts]
+    if missing:
+        return None, f"no version 1 controller {', '.join(missing)}"
+    folders = {}
+    for name in CONTROLLERS:
+        parent = _below(mounts[name], mine.get(name, "/")) if name in mounts else None
+        if parent is not None and os.access(parent, os.W_OK):
+            folders[name] = parent / mark
+        elif name in NEEDED:
+            return None, f"version 1: {name} is not writable"
+    return Place(version=1, folders=folders), f"version 1 ({', '.join(folders)})"
+
+
+def _find_v2(mounts: dict[str, Path], mine: dict[str, str], mark: str) -> tuple[Place | None, str]:
+    if "" not in mounts:
+        return None, "no version 2 hierarchy"
+    own = _below(mounts[""], mine.get("", "/"))
+    # A group with processes of its own cannot hand controllers on: the parent must be another, or the root.
+    for parent in dict.fromkeys((own, own.parent if own != mounts[""] else own, mounts[""])):
+        enabled = _words(parent / "cgroup.subtree_control")
+        if os.access(parent, os.W_OK) and os.access(parent / "cgroup.procs", os.W_OK) and set(NEEDED) <= set(enabled):
+            return Place(version=2, folders={n: parent / mark for n in CONTROLLERS if n in enabled}), "version 2"
+    have = _words(own / "cgroup.controllers")
+    if not set(NEEDED) <= set(have):
+        return None, f"version 2: controllers memory and pids are not available here (only: {' '.join(have) or 'none'})"
+    return None, "version 2: no group here is delegated to this user"
+
+
+def create(place: Place) -> None:
+    """Make the parent groups, bounded so that all sandboxes together leave the host room. Raises OSError."""
+    total = int(available_memory() * HOST_SHARE)
+    for name, folder in place.folders.items():
+        folder.mkdir(exist_ok=True)
+        if place.version == 2:
+            _write(folder / "cgroup.subtree_control", " ".join(f"+{n}" for n in place.folders))
+        if name == "memory":
+            _write(folder / ("memory.max" if place.version == 2 else "memory.limit_in_bytes"), str(total))
+
+
+def attach(place: Place, name: str, pid: int, limits: Limits) -> Group:
+    """Make a guest's group with its limits and move the guest into it. Raises OSError."""
+    settings = (_v2_settings if place.version == 2 else _v1_settings)(limits)
+    for controller, folder in place.folders.items():
+        group = folder / name
+        with contextlib.suppress(FileExistsError):
+            group.mkdir()
+        for file, value in settings[controller].items():
+            try:
+                _write(group / file, value)
+            except OSError:
+                if file not in OPTIONAL:
+                    raise
+    for folder in place.distinct:
+        _write(folder / name / "cgroup.procs", str(pid))
+    return Group(place=place, name=name)
+
+
+def remove_place(place: Place, patience: float = 2.0) -> bool:
+    """Remove the parent groups and what is left below them; whether all are gone. `patience` in seconds."""
+    deadline = time.monotonic() + patience
+    while not all(_remove_tree(folder) for folder in place.distinct):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def sweep(place: Place) -> list[str]:
+    """Remove groups that hosts which no longer live have left beside ours; their names."""
+    swept = []
+    for parent in {folder.parent for folder in place.distinct}:
+        for folder in parent.glob(PREFIX + "*-*"):
+            if not _is_alive(folder.name.removeprefix(PREFIX)) and _remove_tree(folder):
+                swept.append(folder.name)
+    return sorted(set(swept))
+
+
+def available_memory() -> int:
+    """Bytes of memory that could be used now without swapping: MemAvailable, or less where our own group is bounded."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 1 << 30
+
+
+def _is_alive(mark: str) -> bool:
+    try:
+        return process_mark(int(mark.split("-")[0])) == mark
+    except (OSError, ValueError):
+        return False
+
+
+def _remove_tree(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        for child in folder.iterdir():
+            if child.is_dir():
+                with contextlib.suppress(OSError):
+                    child.rmdir()
+        folder.rmdir()
+    return not folder.exists()
+
+
+def _cgroup_mounts() -> dict[str, Path]:
+    """Controller -> mount point, for version 1; "" -> mount point of version 2. See proc_pid_mountinfo(5)."""
+    mounts = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split()[:3]
+        if kind == "cgroup2":
+            mounts[""] = Path(left.split()[4])
+        elif kind == "cgroup":
+            mounts |= {name: Path(left.split()[4]) for name in options.split(",") if name in CONTROLLERS}
+    return mounts
+
+
+def _own_groups() -> dict[str, str]:
+    groups = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        groups |= dict.fromkeys(names.split(","), path)
+    return groups
+
+
+def _below(mount: Path, path: str) -> Path:
+    """The group's folder; where the mount shows a part of the hierarchy only (a container), the mount itself."""
+    folder = mount / path.lstrip("/")
+    return folder if folder.is_dir() else mount
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)

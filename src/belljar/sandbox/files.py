@@ -1,0 +1,152 @@
+"""Files below a sandbox's working folder, read and written by the host.
+
+Promises: no path leaves the folder, whatever the guest has put there: every lookup is openat2 with RESOLVE_BENEATH and
+without symbolic links, mounts or magic links; only regular files are read; what is written is bounded by the caller.
+The guest may change everything while we look: each function works on descriptors that it has checked, never on names twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mimetypes
+import os
+import stat
+from collections.abc import Iterator
+
+from belljar.errors import FileError
+from belljar.guest import kernel
+from belljar.sandbox.base import FileInfo
+
+RESOLVE = (
+    kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
+)
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+MAX_DEPTH = 32
+MAX_ENTRIES = 20_000
+CHUNK = 1 << 20
+
+Snapshot = dict[str, tuple[int, int, int]]  # path -> inode, size in bytes, mtime in ns
+
+
+def relative(path: str, folder: str = "/mnt/data") -> str:
+    """The path below the working folder that a caller means: relative to it, or absolute within it. Raises FileError."""
+    given = path
+    if path.startswith(folder + "/"):
+        path = path[len(folder) + 1 :]
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts or not parts or "\0" in path:
+        raise FileError(f"{given!r} is no path below {folder}")
+    if len(parts) > MAX_DEPTH or any(len(os.fsencode(part)) > 255 for part in parts):
+        raise FileError(f"{given[:80]!r}... is too deep or too long a path")
+    return "/".join(parts)
+
+
+def read(folder: int, path: str, limit: int) -> bytes:
+    """The content of a regular file. Raises FileError: none there, no regular file, or over `limit` bytes."""
+    with _opened(folder, path, READ) as fd:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(f"{path}: no regular file")
+        data = bytearray()
+        while chunk := os.read(fd, CHUNK):
+            data += chunk
+            if len(data) > limit:
+                raise FileError(f"{path}: over {limit:,} bytes")
+        return bytes(data)
+
+
+def write(folder: int, path: str, data: bytes, owner: int | None = None) -> None:
+    """Create or replace a file, and folders on the way; `owner` is a uid where the host is root. Raises FileError."""
+    parts = path.split("/")
+    for depth in range(1, len(parts)):
+        _make_folder(folder, parts[:depth], owner)
+    with _opened(folder, "/".join(parts[:-1]) or ".", FOLDER) as parent:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            os.unlink(parts[-1], dir_fd=parent)  # a symlink, FIFO or shared hard link of the guest's is not written through
+        with _opened(parent, parts[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644) as fd:
+            if owner is not None:
+                os.fchown(fd, owner, owner)
+            view = memoryview(data)
+            while view:
+                try:
+                    view = view[os.write(fd, view) :]
+                except OSError as error:
+                    with contextlib.suppress(OSError):
+                        os.unlink(parts[-1], dir_fd=parent)
+                    raise FileError(f"{path}: {error.strerror}") from None
+
+
+def snapshot(folder: int) -> Snapshot:
+    """All regular files below the folder, at most MAX_ENTRIES of them; names that are no UTF-8 keep surrogates."""
+    found: Snapshot = {}
+    for path, status in _walk(folder, ".", 0, [MAX_ENTRIES]):
+        found[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def describe(files: Snapshot, since: Snapshot | None = None) -> tuple[FileInfo, ...]:
+    """A snapshot as a listing, sorted by path; with `since` only what is new or changed."""
+    return tuple(
+        FileInfo(path=path, size=size, type=guess_type(path), modified=modified / 1e9)
+        for path, (inode, size, modified) in sorted(files.items())
+        if since is None or since.get(path) != (inode, size, modified)
+    )
+
+
+def guess_type(path: str) -> str:
+    """The MIME type that the name suggests."""
+    return mimetypes.guess_type(path)[0] or "application/octet-stream"
+
+
+def _walk(folder: int, path: str, depth: int, budget: list[int]) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        fd = kernel.openat2(folder, path, FOLDER, 0, RESOLVE)
+    except OSError:
+        return
+    try:
+        folders = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                budget[0] -= 1
+                if budget[0] < 0:
+                    return
+                name = entry.name if path == "." else f"{path}/{entry.name}"
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield name, status
+                    elif stat.S_ISDIR(status.st_mode) and depth < MAX_DEPTH:
+                        folders.append(name)
+    finally:
+        os.close(fd)
+    for name in folders:
+        yield from _walk(folder, name, depth + 1, budget)
+
+
+def _make_folder(folder: int, parts: list[str], owner: int | None) -> None:
+    with _opened(folder, "/".join(parts[:-1]) or ".", FOLDER) as parent:
+        try:
+            os.mkdir(parts[-1], 0o755, dir_fd=parent)
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise FileError(f"{'/'.join(parts)}: {error.strerror}") from None
+        if owner is not None:
+            os.chown(parts[-1], owner, owner, dir_fd=parent, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _opened(folder: int, path: str, flags: int, mode: int = 0) -> Iterator[int]:
+    try:
+        fd = kernel.openat2(folder, path, flags, mode, RESOLVE)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            raise
+        reason = {errno.ELOOP: "a symbolic link", errno.EXDEV: "it leads outside"}.get(error.errno or 0)
+        raise FileError(f"{path}: {reason or os.strerror(error.errno or 0)}") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)

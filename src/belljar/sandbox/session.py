@@ -1,0 +1,388 @@
+"""The host's side of one guest: runs code in it, reads what it shows, ends it.
+
+Promises: nothing that a guest sends is believed before it is checked: frames have a size limit and a schema, output and
+results have budgets, a breach ends the guest. Every wait has a deadline; the last resort is SIGKILL to the first process of
+the guest's pid namespace, which ends all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from belljar.errors import FileError, SandboxFailed, SessionClosed
+from belljar.guest import kernel
+from belljar.guest.frames import FrameError, FrameReader, write_frame
+from belljar.sandbox import files
+from belljar.sandbox.base import Event, Execution, FileInfo, GuestError, Limits, Outcome
+from belljar.sandbox.capture import Capture, read_error, read_result
+from belljar.sandbox.cgroup import Group
+
+CHUNK = 1 << 16
+GRACE_SECONDS = 1.0  # between the interrupt and the kill
+DEATH_SECONDS = 2.0
+QUIET_FILES = 200  # as many entries are listed in passing; more than that in a thread
+FRAME_ROOM = 4 << 20
+STRAY_COST = 1024
+STREAMS = ("stdout", "stderr")
+
+
+@dataclass(kw_only=True)
+class Guest:
+    """What the host holds of a guest: descriptors and facts. `uid` is set where files must be given to another user."""
+
+    session: socket.socket
+    stdout: int
+    stderr: int
+    pid: int
+    pidfd: int
+    folder: int
+    status: asyncio.Future[int]
+    group: Group | None = None
+    uid: int | None = None
+
+
+class _Run:
+    """One execution under way."""
+
+    def __init__(self, number: int, limits: Limits, timeout: float) -> None:
+        self.number = number
+        self.timeout = timeout
+        self.started = time.monotonic()
+        self.captures = {"stdout": Capture("stdout", limits.output_bytes), "stderr": Capture("stderr", limits.output_bytes)}
+        self.results: list[Any] = []
+        self.results_left = limits.results_bytes + FRAME_ROOM
+        self.events: list[Event] = []
+        self.wake = asyncio.Event()
+        self.done: dict[str, Any] | None = None
+        self.timed_out = False
+        self.listening = False
+        self.timer: asyncio.TimerHandle | None = None
+
+    def show(self, event: Event) -> None:
+        self.events.append(event)
+        self.wake.set()
+
+
+class GuestSession:
+    """A session over one guest. Make it inside a running event loop; use it from that loop only."""
+
+    def __init__(self, guest: Guest, limits: Limits, on_close: Callable[[GuestSession], None]) -> None:
+        self._guest = guest
+        self._limits = limits
+        self._on_close = [on_close]
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader(limits.results_bytes + FRAME_ROOM)
+        self._run: _Run | None = None
+        self._count = 0
+        self._closed = False
+        self._dead = False
+        self._breach = ""
+        self._oom_seen = 0
+        self._strays_left = limits.results_bytes
+        self._known: files.Snapshot = {}
+        self.memory_exceeded = False
+        guest.session.setblocking(False)
+        self._loop.add_reader(guest.session, self._on_control)
+        for name in STREAMS:
+            os.set_blocking(getattr(guest, name), False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can run another execution."""
+        return not (self._closed or self._dead)
+
+    @property
+    def busy(self) -> bool:
+        """Whether code is running."""
+        return self._run is not None
+
+    @property
+    def pid(self) -> int:
+        """The guest's first process, as the host counts."""
+        return self._guest.pid
+
+    def on_close(self, callback: Callable[[GuestSession], None]) -> None:
+        """Call this, too, when the session has been closed."""
+        self._on_close.append(callback)
+
+    async def run(self, code: str, *, timeout: float | None = None) -> Execution:
+        """Run code to its end. Raises SessionClosed."""
+        async for event in self.stream(code, timeout=timeout):
+            if isinstance(event, Execution):
+                return event
+        raise SandboxFailed("an execution without an end")
+
+    async def stream(self, code: str, *, timeout: float | None = None) -> AsyncIterator[Event]:
+        """Run code; its output and results as they come, the Execution last. Leaving early interrupts it.
+
+        Raises SessionClosed where the session has ended before; later ends are outcomes. `timeout` in seconds.
+        """
+        if not self.alive:
+            raise SessionClosed("the session has ended")
+        if self._run is not None:
+            raise SessionClosed("the session is running something else")
+        self._count += 1
+        run = self._run = _Run(self._count, self._limits, self._limits.timeout if timeout is None else timeout)
+        run.timer = self._loop.call_later(run.timeout, self._on_deadline, run)
+        self._listen()
+        run.listening = True
+        try:
+            await self._send({"op": "run", "id": run.number, "code": code})
+            async for event in self._events(run):
+                yield event
+            yield await self._finish(run)
+        finally:
+            run.timer.cancel()
+            self._run = None
+            self._stop_listening()
+            if run.done is None and not self._dead:  # the caller left in the middle
+                await self.close()
+
+    async def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the code that runs; the session lives on where the code lets it."""
+        if self._run is not None:
+            self._signal(signal.SIGINT)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Put a file below the working folder. Raises FileError, SessionClosed."""
+        self._check_open()
+        if len(data) > self._limits.files_bytes:
+            raise FileError(f"{path}: over {self._limits.files_bytes:,} bytes")
+        name = files.relative(path)
+        await asyncio.to_thread(files.write, self._guest.folder, name, data, self._guest.uid)
+        self._known = await self._snapshot()
+
+    async def read_file(self, path: str) -> bytes:
+        """A file below the working folder; works also when the interpreter has died. Raises FileError, SessionClosed."""
+        self._check_open()
+        return await asyncio.to_thread(
+            files.read, self._guest.folder, files.relative(path), self._limits.files_bytes + self._limits.memory
+        )
+
+    async def list_files(self) -> tuple[FileInfo, ...]:
+        """All regular files below the working folder. Raises SessionClosed."""
+        self._check_open()
+        return files.describe(await self._snapshot())
+
+    async def close(self) -> None:
+        """End the session and everything in it. Never raises; may be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._kill()
+        self._unregister()
+        guest = self._guest
+        if not guest.status.done():
+            with contextlib.suppress(TimeoutError, SandboxFailed):
+                await asyncio.wait_for(asyncio.shield(guest.status), DEATH_SECONDS)
+        guest.session.close()
+        for fd in (guest.stdout, guest.stderr, guest.pidfd, guest.folder):
+            os.close(fd)
+        if self._run is not None:
+            self._run.wake.set()
+        for callback in self._on_close:
+            callback(self)
+
+    def kill_for_memory(self) -> None:
+        """The watchdog's verdict: more memory than allowed."""
+        self.memory_exceeded = True
+        self._kill()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionClosed("the session has ended")
+
+    async def _send(self, head: dict[str, Any]) -> None:
+        frame = write_frame(head)
+        try:
+            sent = self._guest.session.send(frame)
+            if sent < len(frame):
+                await self._loop.sock_sendall(self._guest.session, frame[sent:])
+        except BlockingIOError:
+            await self._loop.sock_sendall(self._guest.session, frame)
+        except OSError:
+            self._on_death()
+
+    async def _events(self, run: _Run) -> AsyncIterator[Event]:
+        while True:
+            events, run.events = run.events, []
+            for event in events:
+                yield event
+            if run.events:
+                continue
+            if run.done is not None or self._dead or self._closed:
+                return
+            run.wake.clear()
+            await run.wake.wait()
+
+    async def _finish(self, run: _Run) -> Execution:
+        duration = time.monotonic() - run.started
+        outcome, error = await self._verdict(run)
+        before, self._known = self._known, await self._snapshot()
+        out, err = run.captures["stdout"], run.captures["stderr"]
+        return Execution(
+            outcome=outcome,
+            stdout=out.text(),
+            stderr=err.text(),
+            results=tuple(run.results),
+            error=error,
+            files=files.describe(self._known, before),
+            duration=duration,
+            stdout_bytes=out.written,
+            stderr_bytes=err.written,
+        )
+
+    async def _verdict(self, run: _Run) -> tuple[Outcome, GuestError | None]:
+        """How it ended, from what the kernel and the host saw first, and only then from what the guest says."""
+        if self._ran_out_of_memory():
+            self._kill()
+            note = f"the sandbox used more than its {self._limits.memory:,} bytes of memory"
+            return Outcome.OUT_OF_MEMORY, _ended("MemoryError", note)
+        if run.timed_out:
+            return Outcome.TIMEOUT, _ended("TimeoutError", f"the code ran longer than {run.timeout:g} s")
+        if run.done is None:
+            return await self._death_verdict()
+        error = read_error(run.done)
+        if error is None:
+            return Outcome.OK, None
+        return (Outcome.OUT_OF_MEMORY if error.name == "MemoryError" else Outcome.ERROR), error
+
+    async def _death_verdict(self) -> tuple[Outcome, GuestError]:
+        if self._breach:
+            return Outcome.KILLED, _ended("ProtocolError", self._breach)
+        try:
+            status = await asyncio.wait_for(asyncio.shield(self._guest.status), DEATH_SECONDS)
+        except (TimeoutError, SandboxFailed):
+            status = 9
+        if os.WIFEXITED(status):
+            return Outcome.EXITED, _ended("SystemExit", f"the interpreter exited with {os.WEXITSTATUS(status)}")
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return Outcome.KILLED, _ended("Killed", f"the interpreter was ended by {name}")
+
+    def _ran_out_of_memory(self) -> bool:
+        if self.memory_exceeded:
+            return True
+        kills = self._guest.group.oom_kills() if self._guest.group else 0
+        self._oom_seen, before = kills, self._oom_seen
+        return kills > before
+
+    async def _snapshot(self) -> files.Snapshot:
+        try:
+            few = os.fstat(self._guest.folder).st_nlink <= 2 and len(os.listdir(self._guest.folder)) < QUIET_FILES
+        except OSError:
+            return {}
+        if few:
+            return files.snapshot(self._guest.folder)
+        return await asyncio.to_thread(files.snapshot, self._guest.folder)
+
+    def _on_control(self) -> None:
+        try:
+            data = self._guest.session.recv(CHUNK * 4)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._on_death()
+            return
+        try:
+            for head, blob in self._reader.feed(data):
+                self._on_frame(head, blob)
+        except FrameError as error:
+            self._breach = f"the guest broke the protocol: {error}"
+            self._kill()
+            self._on_death()
+
+    def _on_frame(self, head: dict[str, Any], blob: bytes) -> None:
+        run = self._run
+        if run is None or head.get("id") != run.number or run.done is not None:
+            self._strays_left -= len(blob) + STRAY_COST  # a thread of an execution that is over; not without end
+            if self._strays_left < 0:
+                raise FrameError("frames without end")
+            return
+        if head.get("op") == "result":
+            result, size = read_result(head, blob)
+            run.results_left -= size
+            if run.results_left < 0:
+                raise FrameError("more results than allowed")
+            run.results.append(result)
+            run.show(result)
+        elif head.get("op") == "done":
+            read_error(head)  # its schema, before anything is believed
+            for name in STREAMS:
+                self._on_output(name)
+            run.listening = False
+            run.done = head
+            run.wake.set()
+        else:
+            raise FrameError("a frame of no known kind")
+
+    def _on_output(self, name: str) -> None:
+        fd = getattr(self._guest, name)
+        limit = self._limits.output_bytes + CHUNK
+        while limit > 0:
+            try:
+                data = os.read(fd, CHUNK)
+            except (BlockingIOError, OSError):
+                return
+            if not data:
+                self._loop.remove_reader(fd)
+                return
+            limit -= len(data)
+            if self._run is not None and self._run.listening:
+                shown = self._run.captures[name].feed(data)
+                if shown is not None:
+                    self._run.show(shown)
+            if len(data) < CHUNK:
+                return
+
+    def _on_deadline(self, run: _Run) -> None:
+        if run.done is None and self._run is run:
+            run.timed_out = True
+            self._signal(signal.SIGINT)
+            run.timer = self._loop.call_later(GRACE_SECONDS, self._kill)
+
+    def _on_death(self) -> None:
+        if self._dead:
+            return
+        self._dead = True
+        for name in STREAMS:
+            self._on_output(name)
+        self._unregister()
+        if self._run is not None:
+            self._run.wake.set()
+
+    def _listen(self) -> None:
+        """Read the streams while code runs, and only then: what the session does in between, it does into full pipes."""
+        for name in STREAMS:
+            self._on_output(name)  # left over from before: goes nowhere
+            self._loop.add_reader(getattr(self._guest, name), self._on_output, name)
+
+    def _stop_listening(self) -> None:
+        if not self._closed:
+            for name in STREAMS:
+                self._loop.remove_reader(getattr(self._guest, name))
+
+    def _unregister(self) -> None:
+        self._loop.remove_reader(self._guest.session)
+        for name in STREAMS:
+            self._loop.remove_reader(getattr(self._guest, name))
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            kernel.pidfd_send_signal(self._guest.pidfd, number)
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+
+def _ended(name: str, value: str) -> GuestError:
+    return GuestError(name=name, value=value, traceback=f"{name}: {value}")
