@@ -6,8 +6,10 @@ Exit codes: 0 done, 2 wrong usage, 3 something is wrong with this host or the im
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -69,7 +71,8 @@ def build(name: str, with_: tuple[str, ...], requirements: Path | None, force: b
     """Build the image NAME, if it is not up to date."""
     from belljar.sandbox.image_build import build_image
 
-    build_image(name, with_=with_, requirements=requirements, force=force, progress=Progress())
+    with _ends_on_sigterm():
+        build_image(name, with_=with_, requirements=requirements, force=force, progress=Progress())
 
 
 @image.command("list")
@@ -121,6 +124,16 @@ def remove(name: str) -> None:
 def path(name: str) -> None:
     """Print the folder of an image."""
     click.echo(find_image(name).path)
+
+
+@contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack like an interrupt, so that a build stops its installer and cleans up."""
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Progress:

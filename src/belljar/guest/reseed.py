@@ -14,37 +14,44 @@ import sys
 from typing import Any
 
 
+SEED_BYTES = 32
+
+
 class Reseeder:
     """Finds the generators in the zygote once, gives them new state in every guest."""
 
     def __init__(self) -> None:
         """Look through all objects alive now; call before `gc.freeze`."""
-        self._generators: list[Any] = []
-        self._bit_generators: list[Any] = []
+        self._generators: list[random.Random] = []
+        self._states: list[Any] = []  # numpy's RandomState over MT19937
+        self._bits: list[Any] = []  # any other bit generator of numpy's
         numpy_random = sys.modules.get("numpy.random")
-        self._numpy = numpy_random
-        states = (numpy_random.RandomState, numpy_random.Generator) if numpy_random else ()
+        found = [] if numpy_random is None else [numpy_random.mtrand._rand]  # held by C code, not tracked
+        kinds = () if numpy_random is None else (numpy_random.RandomState, numpy_random.Generator)
         for thing in gc.get_objects():
-            kind = type(thing)
-            if issubclass(kind, random.Random) and not issubclass(kind, random.SystemRandom):
+            if issubclass(type(thing), random.Random) and not issubclass(type(thing), random.SystemRandom):
                 self._generators.append(thing)
-            elif states and issubclass(kind, states):
-                self._bit_generators.append(thing)
-        if numpy_random is not None:  # the global one is held by C code and not tracked
-            self._bit_generators.append(numpy_random.mtrand._rand)
+            elif kinds and issubclass(type(thing), kinds):
+                found.append(thing)
+        for thing in {id(thing): thing for thing in found}.values():
+            bits = thing._bit_generator if hasattr(thing, "_bit_generator") else thing.bit_generator
+            if type(bits).__name__ == "MT19937" and hasattr(thing, "seed"):
+                self._states.append(thing)
+            else:
+                self._bits.append(bits)
 
     def reseed(self) -> None:
         """New state from the kernel for everything found."""
-        for generator in [random._inst, *self._generators]:  # type: ignore[attr-defined]
-            generator.seed(os.urandom(32))
-        for generator in self._bit_generators:
-            fresh = self._numpy.MT19937(int.from_bytes(os.urandom(32)))  # type: ignore[union-attr]
-            bits = generator._bit_generator if hasattr(generator, "_bit_generator") else generator.bit_generator
-            if type(bits).__name__ == "MT19937":
-                bits.state = fresh.state
-            else:
-                bits.state = type(bits)(int.from_bytes(os.urandom(32))).state
+        fresh = memoryview(os.urandom(SEED_BYTES * (1 + len(self._generators) + len(self._states) + len(self._bits))))
+        seeds = (fresh[at : at + SEED_BYTES] for at in range(0, len(fresh), SEED_BYTES))
+        for generator in (random._inst, *self._generators):  # type: ignore[attr-defined]
+            generator.seed(int.from_bytes(next(seeds), "little"))
+        for state in self._states:
+            state.seed(next(seeds).cast("I").tolist())
+        for bits in self._bits:
+            bits.state = type(bits)(int.from_bytes(next(seeds), "little")).state
         if (tempfile := sys.modules.get("tempfile")) is not None:
             tempfile._name_sequence = None  # type: ignore[attr-defined]
         if (processes := sys.modules.get("multiprocessing.process")) is not None:
-            processes.current_process()._config["authkey"] = processes.AuthenticationString(os.urandom(32))  # type: ignore[attr-defined]
+            key = processes.AuthenticationString(os.urandom(32))  # type: ignore[attr-defined]
+            processes.current_process()._config["authkey"] = key  # type: ignore[attr-defined]

@@ -77,7 +77,7 @@ class Guest:
         self._results_limit = int(request["results_bytes"])
         output.open_streams(self._channels)
         signal.signal(signal.SIGINT, self._interrupt)
-        self.rehearse(request["rehearsal"])
+        self._shell.touch()
         self._session = session
         socket.send_fds(session, [write_frame({"op": "ready"})], [folder])
         os.close(folder)

@@ -68,8 +68,8 @@ class Zygote:
         self._pids: dict[int, int] = {}
         spec["parent"] = 0 if self._full else os.getpid()  # as a guest sees the zygote
         walls.make_scratch(spec)
+        self._guest = runner.Guest(spec)  # before the imports: Matplotlib's backend looks for a shell when it is loaded
         took = import_all(spec["preload"])
-        self._guest = runner.Guest(spec)
         self._guest.rehearse(spec["rehearsal"])
         self._reseeder = Reseeder()
         if (threads := len(os.listdir("/proc/self/task"))) != 1:
@@ -120,7 +120,7 @@ class Zygote:
             k.unshare(k.CLONE_NEWPID)
         pid = -1
         try:
-            pid = os.fork()
+            pid = k.fork()
         finally:
             if pid != 0 and self._full:
                 k.setns(self._pid_namespace, k.CLONE_NEWPID)

@@ -27,7 +27,6 @@ from belljar.sandbox.zygote import Zygote, next_id
 SPAWN_SECONDS = 20.0
 RESTART_SECONDS = (0.05, 0.2, 1.0, 5.0)  # between attempts to replace a zygote that died
 REMOVAL_TRIES = 100
-GUEST_REHEARSAL = ("1 + 1",)
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +176,6 @@ class ForkServer:
             "files_inodes": limits.files_count,
             "results_bytes": limits.results_bytes,
             "rlimits": plan.rlimits(limits, memory_by_kernel=self._place is not None),
-            "rehearsal": GUEST_REHEARSAL,
         }
 
     def _attach(self, number: int) -> Attach:

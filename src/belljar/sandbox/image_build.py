@@ -201,6 +201,8 @@ def _only_builder(folder: Path, name: str, steps: Steps) -> Iterator[None]:
     deadline = time.monotonic() + LOCK_TIMEOUT
     told = False
     try:
+        if os.fstat(descriptor).st_uid == os.geteuid():  # others may look whether a build is going on
+            os.fchmod(descriptor, 0o644)
         while not _lock(descriptor):
             if time.monotonic() > deadline:
                 raise ImageError(f"another build of image {name!r} has run for {LOCK_TIMEOUT:.0f} s")
@@ -331,8 +333,8 @@ def _write_lock(installer: Installer, plan: Plan, python: Path, lock: Path, step
         return
     steps.say(f"resolving {', '.join(plan.additions)} with {installer.version}")
     constraints, additions = lock.with_name("constraints.txt"), lock.with_name("additions.in")
-    pins = re.findall(r"^[^\s#][^\n\\]*", text, re.MULTILINE)
-    constraints.write_text("".join(f"{pin.strip()}\n" for pin in pins), encoding="utf-8")
+    pins = re.findall(r"^[^\s#].*?(?=\s+(?:--hash|\\)|$)", text, re.MULTILINE)  # pip takes no hashes in constraints
+    constraints.write_text("".join(f"{pin}\n" for pin in pins), encoding="utf-8")
     additions.write_text("".join(f"{line}\n" for line in plan.additions), encoding="utf-8")
     resolve(installer, python, (plan.source, additions), constraints, lock)
 

@@ -6,6 +6,7 @@ is what the user's own uv or pip is set up for; nothing of the kind is written i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from belljar.errors import ImageError
 
@@ -148,16 +151,29 @@ def _resolve_pip(installer: Installer, python: Path, inputs: Sequence[Path], con
     report.unlink()
 
 
-def pip_lock(report: Mapping[str, list[Mapping[str, Mapping[str, object]]]]) -> str:
-    """Turn pip's installation report (pip.pypa.io/en/stable/reference/installation-report) into a hash lock."""
+def pip_lock(report: Mapping[str, Any]) -> str:
+    """Turn pip's installation report (pip.pypa.io/en/stable/reference/installation-report) into a hash lock.
+
+    Raises InstallFailed for what has no hash, such as a package from version control.
+    """
     lines = []
     for item in report["install"]:
-        metadata, archive = item["metadata"], item["download_info"].get("archive_info")
-        hashes = archive.get("hashes") if isinstance(archive, dict) else None
-        if not hashes or "sha256" not in hashes:
-            raise InstallFailed(f"{metadata['name']} has no hash: only what comes from an index can be locked")
-        lines.append(f"{metadata['name']}=={metadata['version']} --hash=sha256:{hashes['sha256']}\n")
+        metadata, source = item["metadata"], item["download_info"]
+        digest = source.get("archive_info", {}).get("hashes", {}).get("sha256") or _hash_file(source["url"])
+        if digest is None:
+            raise InstallFailed(f"{metadata['name']} has no hash: only wheels can be locked, not {source['url']}")
+        lines.append(f"{metadata['name']}=={metadata['version']} --hash=sha256:{digest}\n")
     return "".join(sorted(lines, key=str.lower))
+
+
+def _hash_file(url: str) -> str | None:
+    """Return the sha256 of a wheel on this machine (older pips do not report it), None of anything else."""
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path))
+    if parts.scheme != "file" or path.suffix != ".whl":
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

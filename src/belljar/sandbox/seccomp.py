@@ -144,8 +144,8 @@ def build_filter(profile: str, arch: str = os.uname().machine) -> bytes:
     name = _known_arch(arch)
     assembler = Assembler()
     segments = _segments(verdict_by_number(_known_profile(profile), name), name)
-    kill = assembler.decide(verdicts.KILL)
     tree = assembler.load(NUMBER, _tree(assembler, segments))
+    kill = assembler.decide(verdicts.KILL)
     assembler.load(ARCHITECTURE, assembler.jump(EQUAL, AUDIT_ARCHES[name], tree, kill))
     return assembler.program()
 

@@ -115,10 +115,9 @@ class GuestSession:
 
     async def run(self, code: str, *, timeout: float | None = None) -> Execution:
         """Run code to its end. Raises SessionClosed."""
-        async for event in self.stream(code, timeout=timeout):
-            if isinstance(event, Execution):
-                return event
-        raise SandboxFailed("an execution without an end")
+        events = [event async for event in self.stream(code, timeout=timeout)]
+        assert isinstance(events[-1], Execution)
+        return events[-1]
 
     async def stream(self, code: str, *, timeout: float | None = None) -> AsyncIterator[Event]:
         """Run code; its output and results as they come, the Execution last. Leaving early interrupts it.
@@ -138,13 +137,14 @@ class GuestSession:
             await self._send({"op": "run", "id": run.number, "code": code})
             async for event in self._events(run):
                 yield event
-            yield await self._finish(run)
+            execution = await self._finish(run)
         finally:
             run.timer.cancel()
             self._run = None
             self._stop_listening()
             if run.done is None and not self._dead:  # the caller left in the middle
                 await self.close()
+        yield execution  # after the clean-up, so that a caller who takes it and goes leaves nothing open
 
     async def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that runs; the session lives on where the code lets it."""

@@ -1,0 +1,1 @@
+"""The command line. `main` holds the group and its table of commands; each command is a module, imported when called."""
