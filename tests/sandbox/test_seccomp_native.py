@@ -116,7 +116,7 @@ if full:
     os.chmod("fifo", 0o640)
     assert os.stat("fifo").st_mode & 0o777 == 0o640
     refused(errno.EPERM, os.chmod, "fifo", 0o4755)
-    os.setpriority(os.PRIO_PGRP, 0, os.getpriority(os.PRIO_PGRP, 0))
+    os.setpriority(os.PRIO_PROCESS, os.getpid(), os.getpriority(os.PRIO_PGRP, 0))
 else:
     before = os.stat("fifo")
     os.chmod("fifo", 0o4777)

@@ -5,6 +5,7 @@ Results leave through one function, `emit`, given at construction; exceptions co
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import math
@@ -100,7 +101,7 @@ class Shell(InteractiveShell):
         config = Config()
         config.HistoryManager.enabled = False
         config.HistoryManager.hist_file = ":memory:"
-        config.InteractiveShell.cache_size = 100
+        config.InteractiveShell.cache_size = 1000
         config.InteractiveShell.colors = "NoColor"
         config.InteractiveShell.xmode = "Plain"
         config.InlineBackend.figure_formats = {"png"}
@@ -134,6 +135,15 @@ class Shell(InteractiveShell):
         """Drop all user names and count cells from one again."""
         self.reset(new_session=False)
         self.execution_count = 1
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """IPython's own syntax made Python. What is Python already stays as it is: half of a short cell's cost saved."""
+        try:
+            ast.parse(raw_cell)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            transformed: str = super().transform_cell(raw_cell)
+            return transformed
+        return raw_cell if raw_cell.endswith("\n") else raw_cell + "\n"
 
     def init_virtualenv(self) -> None:
         """Nothing to do: the image is the environment."""

@@ -21,11 +21,10 @@ import traceback
 from typing import Any, NoReturn
 
 from . import kernel as k
-from . import runner, walls
+from . import heap, runner, walls
 from .launch import CONTROL_FD, SPEC_FD, read_spec, tell_host
 from .reseed import Reseeder
 
-HUGE = 2 << 20
 FDS_A_FORK = 3
 
 
@@ -76,8 +75,9 @@ class Zygote:
             raise RuntimeError(f"the zygote has {threads} threads; an import of {', '.join(took)} starts one")
         self._rules = walls.open_rules(spec)
         gc.collect()
+        self._filler = heap.fill_holes() if spec["tidy_heap"] else []
         gc.freeze()
-        collapsed = collapse_heap() if spec["huge_pages"] else 0
+        collapsed = heap.collapse() if spec["tidy_heap"] else 0
         tell_host({"op": "ready", "imports": took, "huge_pages": collapsed})
 
     def serve(self) -> None:
@@ -156,22 +156,3 @@ class Zygote:
             if not pid:
                 return
             tell_host({"op": "gone", "id": self._pids.pop(pid, 0), "status": status})
-
-
-def collapse_heap() -> int:
-    """Put the anonymous memory into huge pages, so that a fork copies few page tables; how many bytes were collapsed.
-
-    A fork copies one page-table entry for 4 KiB, or one for 2 MiB: the heap of the imported libraries is most of its cost.
-    """
-    done = 0
-    with open("/proc/self/maps") as maps:
-        lines = maps.readlines()
-    for line in lines:
-        fields = line.split()
-        if fields[1] != "rw-p" or (len(fields) > 5 and fields[5] != "[heap]"):
-            continue
-        start, end = (int(word, 16) for word in fields[0].split("-"))
-        start, end = -(-start // HUGE) * HUGE, end // HUGE * HUGE
-        if end > start and k.collapse(start, end - start):
-            done += end - start
-    return done

@@ -256,7 +256,7 @@ def zygote_spec(
         "rehearsal": [*REHEARSAL, *(code for name, code in LIBRARY_REHEARSAL.items() if name in preload)],
         "font_caches": layout.font_caches,
         "library_folders": layout.library_folders,
-        "huge_pages": bool(preload),
+        "tidy_heap": bool(preload),
         "cgroups": list(cgroups),
     }
 

@@ -1,0 +1,81 @@
+"""Outside a gVisor sandbox: starts `runsc`, waits, and cleans up behind it.
+
+Promises: when the host dies, however it dies, the sandbox, its folder and its cgroups are gone soon after. The host's end is
+seen on a socket that carries nothing else; `runsc` and its two processes die with this one (PR_SET_PDEATHSIG, theirs and ours).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+from . import kernel as k
+from .launch import CLEAN_UP_SECONDS, die_with_parent, end_descendants, remove_cgroups
+
+
+def main() -> None:
+    """`gvisor-keeper LIFE CONTROL PLAN`: two descriptors, and the plan as JSON: command, folder, cgroups."""
+    life, control = int(sys.argv[2]), int(sys.argv[3])
+    plan: dict[str, Any] = json.loads(sys.argv[4])
+    k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in plan["cgroups"]]
+    runsc = 0
+    if os.read(life, 1):  # the host has put us into our group
+        keeper = os.getpid()
+        runsc = os.fork()
+        if runsc == 0:
+            _run(plan["command"], control, keeper)
+    os.close(control)
+    if runsc:
+        _wait(runsc, life)
+    end_descendants()
+    shutil.rmtree(plan["folder"], ignore_errors=True)
+    if _is_closed(life):
+        _remove_groups(folders, plan["cgroups"])
+    os._exit(0)
+
+
+def _run(command: list[str], control: int, keeper: int) -> NoReturn:
+    try:
+        die_with_parent(keeper)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(control, 0)
+        os.closerange(3, 1 << 16)
+        os.execv(command[0], command)
+    finally:
+        os._exit(127)
+
+
+def _wait(runsc: int, life: int) -> None:
+    """Until `runsc` has ended, or the host: then it is ended."""
+    ended = os.pidfd_open(runsc)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(life, select.POLLIN)
+    poll.poll()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(runsc, signal.SIGKILL)
+    os.waitpid(runsc, 0)
+
+
+def _is_closed(life: int) -> bool:
+    poll = select.poll()
+    poll.register(life, select.POLLIN)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
+
+
+def _remove_groups(folders: list[int], paths: list[str]) -> None:
+    deadline = time.monotonic() + CLEAN_UP_SECONDS
+    for folder, path in zip(folders, paths, strict=True):
+        while not remove_cgroups(folder, path) and time.monotonic() < deadline:
+            time.sleep(0.05)
