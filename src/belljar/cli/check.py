@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from belljar.cli.options import PROFILES, Exit, exit_table, image_option, profile_option
+from belljar.cli.options import Exit, exit_table, image_option, profile_option
+from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.probe import Finding, State, Trial, find_all, try_profile
 
 MARKS = {State.YES: "yes", State.NO: "NO", State.UNKNOWN: "?"}
@@ -43,7 +44,7 @@ def check(profile: str, image: str, json: bool) -> int:
     print(1) in it. Nothing is changed and nothing is left behind.
     """
     findings = find_all()  # first: it forks, so no thread may run yet
-    trials = {name: try_profile(name, image) for name in PROFILES}
+    trials = {name: try_profile(name, image) for name in BACKENDS}
     available = trials[profile].available
     report = {"asked": profile, "available": available, "image": image, "findings": findings, "profiles": trials}
     click.echo(_as_json(report) if json else _as_text(findings, trials))
@@ -66,7 +67,9 @@ def _as_text(findings: list[Finding], trials: dict[str, Trial]) -> str:
     lines = [f"{'':{width}}  {'':3}  {'known by':9}  needed by"]
     for found in findings:
         needed = "+".join(found.needed_by) or "-"
-        lines.append(f"{found.name:{width}}  {MARKS[found.state]:3}  {found.basis:9}  {needed:14}  {found.detail}".rstrip())
+        lines.append(
+            f"{found.name:{width}}  {MARKS[found.state]:3}  {found.basis:9}  {needed:14}  {found.detail}".rstrip()
+        )
         if found.remedy:
             lines.append(f"{'':{width}}       → {found.remedy}")
     lines.append("")

@@ -34,7 +34,9 @@ class Entry:
 COMMANDS = {
     "run": Entry(place="belljar.cli.run:run", help="Run Python code in a fresh sandbox."),
     "check": Entry(place="belljar.cli.check:check", help="Say which walls this host gives, and try them."),
-    "image": Entry(place="belljar.cli.image:image", help="Python environments for sandboxes: build, list, check, remove."),
+    "image": Entry(
+        place="belljar.cli.image:image", help="Python environments for sandboxes: build, list, check, remove."
+    ),
     "bench": Entry(place="belljar.cli.bench:bench", help="Measure sandboxes on this host."),
 }
 
@@ -177,7 +179,12 @@ BELLJAR_HOME says where images are kept; BELLJAR_DEBUG=1 shows the traceback of 
     help="Defaults of all options, as TOML.  [default: $XDG_CONFIG_HOME/belljar/config.toml]",
 )
 @click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version and exit."
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
 )
 def belljar() -> None:
     """A code interpreter for any language model: Python in sealed sandboxes of its own."""

@@ -52,7 +52,6 @@ OUTCOME_EXITS = {
     Outcome.KILLED: Exit.KILLED,
 }
 
-PROFILES = ("full", "container")  # the names in sandbox.backends, which is too much to import for --help
 # What is weaker says so at every start.
 PROFILE_WARNINGS = {
     "container": (
@@ -65,7 +64,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
     """A number of bytes: 1048576, 512M, 1.5G, 64KiB. A unit is a power of 1024."""
 
     name = "size"
@@ -84,7 +83,7 @@ class Size(click.ParamType):
         return f"{size // _UNITS[unit]}{unit}"
 
 
-class Positive(click.ParamType):
+class Positive(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # the same
     """A number above zero; whole where `whole` says so."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
@@ -122,11 +121,13 @@ def sandbox_options(command: F) -> F:
 
 
 def profile_option(command: F) -> F:
-    """Add --profile."""
+    """Add --profile. The command's module imports the backends for it; the group's must not."""
+    from belljar.sandbox.backends import BACKENDS
+
     return click.option(
         "--profile",
-        type=click.Choice(PROFILES),
-        default=PROFILES[0],
+        type=click.Choice(list(BACKENDS)),
+        default="full",
         show_default=True,
         help="Which walls to put up. `container` is weaker, and for hosts that refuse namespaces.",
     )(command)
@@ -140,7 +141,7 @@ def image_option(command: F) -> F:
 
 
 def exit_table(codes: Mapping[Exit, str] = EXIT_MEANINGS) -> str:
-    """The exit codes as text for a help page; \\b keeps click from wrapping the lines."""
+    """The exit codes as text for a help page, marked so that click does not wrap the lines."""
     lines = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in codes.items())
     return f"\b\nExit codes:\n{lines}"
 
@@ -150,7 +151,8 @@ def _limit_option(limit: Field[Any]) -> Callable[[F], F]:
     help_text = limit.metadata["help"]
     is_size = limit.type == "int" and "in bytes" in help_text
     kind = Size() if is_size else Positive({"int": int, "float": float}[str(limit.type)])
-    shown = Size.show(limit.default) if is_size else f"{limit.default:g}"
+    default: Any = limit.default
+    shown = Size.show(default) if is_size else f"{default:g}"
     return click.option(
         f"--{limit.name.replace('_', '-')}",
         limit.name,

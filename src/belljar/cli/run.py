@@ -1,8 +1,7 @@
 """`belljar run`: one piece of code in a fresh sandbox, its output as it comes, its results and files saved.
 
 Promises: standard output carries the code's own output only (or, with --json, one JSON object); everything that Belljar
-has to say goes to standard error. Nothing that the code does can write outside --out, nor follow a link in it, nor make
-a hidden file; a terminal gets no control sequence of the code's but colours and line editing.
+has to say goes to standard error. What the code made is shown and kept by `output`, which does not trust it.
 """
 
 from __future__ import annotations
@@ -10,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json as json_text
-import os
-import re
-import select
 import signal
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,7 @@ from belljar.cli.options import (
     sandbox_options,
     take_limits,
 )
+from belljar.cli.output import STREAMS, Saved, Saver, encode, print_text, printable, write_bytes
 from belljar.errors import FileError, SandboxFailed, SessionClosed
 from belljar.sandbox import files as sandbox_files
 from belljar.sandbox.base import Event, Execution, GuestError, Limits, Outcome, Output, Result
@@ -38,23 +35,6 @@ from belljar.sandbox.session import GuestSession
 CODE_LIMIT = 32 << 20  # bytes of code; a guest takes commands of up to 64 MiB
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: 143, signal.SIGHUP: 129}  # and a shell's codes for them
 
-# MIME type -> ending of the file that a result is saved to. Others get the one for their kind of value.
-ENDINGS = {
-    "image/png": ".png",
-    "image/jpeg": ".jpg",
-    "image/gif": ".gif",
-    "image/webp": ".webp",
-    "image/svg+xml": ".svg",
-    "application/pdf": ".pdf",
-    "text/html": ".html",
-    "text/markdown": ".md",
-    "text/latex": ".tex",
-    "application/json": ".json",
-    "application/vnd.plotly.v1+json": ".plotly.json",
-    "audio/wav": ".wav",
-    "video/mp4": ".mp4",
-}
-OTHER_ENDINGS = {bytes: ".bin", str: ".txt"}  # else JSON
 # What is said about an outcome that is not the code's own exception.
 OUTCOME_WORDS = {
     Outcome.TIMEOUT: "timeout",
@@ -89,7 +69,7 @@ class Job:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-class FileCopy(click.ParamType):
+class FileCopy(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
     """PATH or PATH=NAME: a file of the host's, and its name below /mnt/data."""
 
     name = "file"
@@ -145,7 +125,9 @@ Examples:
     metavar="DIR",
     help="Save results (result-1.png ...) and new or changed files here. It must be empty, or not exist yet.",
 )
-@click.option("--overwrite", is_flag=True, help="Let --out be a folder that holds something; replace what has the same name.")
+@click.option(
+    "--overwrite", is_flag=True, help="Let --out be a folder that holds something; replace what has the same name."
+)
 @click.option("--json", "json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
 @sandbox_options
 def run(
@@ -259,7 +241,7 @@ class _Runner:
         raise SandboxFailed("an execution without an end")
 
     def _on_signal(self, task: asyncio.Task[Execution], number: int, code: int) -> None:
-        """The first Ctrl-C while code runs is KeyboardInterrupt in the code; everything else ends the sandbox and us."""
+        """The first Ctrl-C while code runs is KeyboardInterrupt in it; everything else ends the sandbox and us."""
         first, self._signal_exit = self._signal_exit is None, code
         if number == signal.SIGINT and first and self._session is not None:
             chore = asyncio.ensure_future(self._session.interrupt())
@@ -295,7 +277,7 @@ class LiveView:
     async def show(self, event: Event) -> None:
         """An output, or a result."""
         if isinstance(event, Output):
-            await _print(STREAMS[event.stream], event.text)
+            await print_text(STREAMS[event.stream], event.text)
             self._line_open = not event.text.endswith("\n") if event.stream == "stdout" else self._line_open
         elif isinstance(event, Result):
             await self._show_result(event)
@@ -308,19 +290,19 @@ class LiveView:
         if self._saver is not None:
             saved = await self._saver.save_files(execution, session)
             for item in saved:
-                await _print(2, item.line() + "\n")
+                await print_text(2, item.line() + "\n")
         elif execution.files:
             names = ", ".join(printable(info.path) for info in execution.files[:5])
             more = f" and {len(execution.files) - 5} more" if len(execution.files) > 5 else ""
             await self._say(f"not kept: {names}{more} (--out DIR saves files)")
         if execution.error is not None:
-            await _print(2, last_words(execution.outcome, execution.error))
+            await print_text(2, last_words(execution.outcome, execution.error))
 
     async def _show_result(self, result: Result) -> None:
         """Its text; for an image, and for what has no text, a line that says what it is and where it is."""
         pictured = [kind for kind in result.data if kind.startswith("image/")]
         if result.text is not None and not pictured:
-            await _print(1, "\n" * self._line_open + result.text + "\n")
+            await print_text(1, "\n" * self._line_open + result.text + "\n")
             self._line_open = False
         if self._saver is not None:
             lines = [item.line() for item in self._saver.save_result(result)]
@@ -329,10 +311,10 @@ class LiveView:
             hint = "not kept (--out DIR saves it)"
             lines = [Saved(kind=kind, size=len(encode(result.data[kind])), reason=hint).line() for kind in kinds]
         for line in lines:
-            await _print(2, line + "\n")
+            await print_text(2, line + "\n")
 
     async def _say(self, text: str) -> None:
-        await _print(2, f"belljar: {text}\n")
+        await print_text(2, f"belljar: {text}\n")
 
 
 class JsonView(LiveView):
@@ -368,7 +350,7 @@ class JsonView(LiveView):
             "limits": asdict(self._job.limits),
             "warnings": self._job.warnings,
         }
-        await _write(1, (json_text.dumps(finite(fields), allow_nan=False) + "\n").encode())
+        await write_bytes(1, (json_text.dumps(finite(fields), allow_nan=False) + "\n").encode())
 
 
 def last_words(outcome: Outcome, error: GuestError) -> str:
@@ -392,155 +374,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-# --- saving -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saved:
-    """Something that was saved to `path`; where that is None, `reason` says why not."""
-
-    kind: str
-    size: int
-    path: Path | None = None
-    reason: str = ""
-
-    def line(self) -> str:
-        """For people."""
-        where = f"→ {self.path}" if self.path is not None else self.reason
-        return printable(f"{self.kind} {_human(self.size)} {where}")
-
-    def fields(self) -> dict[str, Any]:
-        """For programs."""
-        path = str(self.path) if self.path is not None else None
-        return {"kind": self.kind, "size": self.size, "path": path, "reason": self.reason}
-
-
-@dataclass
-class Saver:
-    """Writes what a guest made into one folder of the host's, beneath it and through no link, within a budget of bytes."""
-
-    folder: Path
-    overwrite: bool
-    budget: int  # bytes of files: sparse ones could come to far more than the sandbox holds
-    _taken: set[str] = field(default_factory=set)
-    _results: int = 0
-
-    def __post_init__(self) -> None:
-        """Make the folder. Raises UsageError: it cannot be made, or holds something."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            occupied = bool(os.listdir(self._fd))
-        except OSError as error:
-            raise click.UsageError(f"--out: {self.folder}: {error.strerror}") from None
-        if occupied and not self.overwrite:
-            raise click.UsageError(f"--out: {self.folder} is not empty; name another folder, or add --overwrite")
-
-    def save_result(self, result: Result) -> list[Saved]:
-        """Save every MIME type of a result but its plain text."""
-        kinds = {kind: value for kind, value in result.data.items() if kind != "text/plain"}
-        self._results += bool(kinds)
-        saved = []
-        for kind, value in kinds.items():
-            ending = ENDINGS.get(kind) or OTHER_ENDINGS.get(type(value), ".json")
-            saved.append(self._save(kind, f"result-{self._results}{ending}", encode(value)))
-        return saved
-
-    async def save_files(self, execution: Execution, session: GuestSession) -> list[Saved]:
-        """Save the new and changed files; hidden ones are passed over without a word, as a home folder fills with them."""
-        saved = []
-        for info in execution.files:
-            if any(part.startswith(".") for part in info.path.split("/")):
-                continue
-            name = "/".join(map(printable, info.path.split("/")))
-            if info.size > self.budget:
-                reason = f"{name} not saved: the files are over --files-bytes"
-                saved.append(Saved(kind="file", size=info.size, reason=reason))
-                continue
-            try:
-                data = await session.read_file(info.path)
-            except FileError as error:
-                saved.append(Saved(kind="file", size=info.size, reason=f"not saved: {error}"))
-                continue
-            self.budget -= len(data)
-            saved.append(self._save("file", name, data))
-        return saved
-
-    def _save(self, kind: str, name: str, data: bytes) -> Saved:
-        name = self._free_name(name)
-        try:
-            sandbox_files.write(self._fd, sandbox_files.relative(name), data)
-        except (FileError, OSError) as error:
-            return Saved(kind=kind, size=len(data), reason=f"not saved: {error}")
-        return Saved(kind=kind, size=len(data), path=self.folder / name)
-
-    def _free_name(self, name: str) -> str:
-        """The name, or with a number where this run has saved one of that name already."""
-        stem, dot, ending = name.rpartition(".") if "." in name.rpartition("/")[2] else (name, "", "")
-        number = 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}-{number}{dot}{ending}"
-        self._taken.add(name)
-        return name
-
-
-def encode(value: Any) -> bytes:
-    """A result's value as the bytes of a file."""
-    if isinstance(value, bytes):
-        return value
-    text = value if isinstance(value, str) else json_text.dumps(value, indent=1)
-    return text.encode("utf-8", "backslashreplace")
-
-
-def printable(text: str) -> str:
-    """The text with an underscore for what cannot be printed: control characters, bytes that are no UTF-8."""
-    return "".join(character if character.isprintable() else "_" for character in text)
-
-
-def _human(size: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}" if size < 1000 * factor else f"{size // factor} {unit}"
-    return f"{size} B"
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-STREAMS = {"stdout": 1, "stderr": 2}
-# On a terminal: control characters but for tab, newline, return and backspace; escapes but for colours, erasing and moving.
-_CONTROL = re.compile(r"\x1b(?!\[[0-9;]*[mKJABCDGHF])|[\x00-\x07\x0b-\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
-
-
-def tame(text: str) -> str:
-    """Text for a terminal, which must not obey code it does not trust: other control characters are made visible."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-async def _print(descriptor: int, text: str) -> None:
-    if os.isatty(descriptor):
-        text = tame(text)
-    await _write(descriptor, text.encode("utf-8", "backslashreplace"))
-
-
-async def _write(descriptor: int, data: bytes) -> None:
-    """Write all of it; waits without blocking the loop where a reader is slow. Raises BrokenPipeError."""
-    view = memoryview(data)
-    while view:
-        await _writable(descriptor)
-        view = view[os.write(descriptor, view[: select.PIPE_BUF]) :]  # so much never blocks where poll says writable
-
-
-async def _writable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    try:
-        loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
-    except PermissionError:  # a regular file: epoll does not take it, and it is always ready
-        return
-    try:
-        await ready
-    finally:
-        loop.remove_writer(descriptor)

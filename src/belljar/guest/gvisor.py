@@ -155,7 +155,7 @@ def _namespaces(entry: walls.Entry) -> None:
     k.unshare(OWN_NAMESPACES)
 
 
-def _root(entry: walls.Entry) -> None:
+def _mounts(entry: walls.Entry) -> None:
     """The image and the system's folders, read-only, a /proc of the own pid namespace, and one tmpfs for all that can be written."""
     base, request = root_of(entry.request["id"]), entry.request
     os.mkdir(base, 0o755)
@@ -169,18 +169,21 @@ def _root(entry: walls.Entry) -> None:
         os.chown(f"{base}/mnt/{name}", request["uid"], request["uid"])
         if place:
             k.mount(f"{base}/mnt/{name}", base + place, None, k.MS_BIND)
-    os.chroot(base)
-    os.chdir("/")
-    walls.link_font_cache(entry.spec, "/tmp/matplotlib", request["uid"])
-    entry.opened.append(os.open(walls.DATA, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def _user_namespace(entry: walls.Entry) -> None:
-    """So that the guest sees itself as `user`; setgroups is not there to be denied, and was emptied before."""
+    """So that the guest sees itself as `user`; refused after a chroot. setgroups is not there to be denied, and was emptied."""
     k.unshare(k.CLONE_NEWUSER)
     for name in ("uid_map", "gid_map"):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(f"{walls.GUEST_ID} {entry.request['uid']} 1")
+
+
+def _root(entry: walls.Entry) -> None:
+    os.chroot(root_of(entry.request["id"]))
+    os.chdir("/")
+    walls.link_font_cache(entry.spec, "/tmp/matplotlib", -1)
+    entry.opened.append(os.open(walls.DATA, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def _address_space(entry: walls.Entry) -> None:
@@ -202,8 +205,9 @@ def _capabilities(entry: walls.Entry) -> None:
 # Beside those of `walls`; the order is plan.WALLS["gvisor"].
 WALLS: dict[str, Callable[[walls.Entry], None]] = {
     "sandbox namespaces": _namespaces,
-    "sandbox root": _root,
+    "sandbox mounts": _mounts,
     "user namespace": _user_namespace,
+    "sandbox root": _root,
     "address space": _address_space,
     "sandbox capabilities": _capabilities,
 }

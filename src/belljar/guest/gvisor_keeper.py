@@ -28,44 +28,54 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in plan["cgroups"]]
-    runsc = 0
-    if os.read(life, 1):  # the host has put us into our group
-        keeper = os.getpid()
-        runsc = os.fork()
-        if runsc == 0:
-            _run(plan["command"], control, keeper)
+    gate, opener = os.pipe()
+    keeper = os.getpid()
+    runsc = os.fork()
+    if runsc == 0:
+        os.close(opener)
+        _run(plan["command"], control, keeper, gate)
     os.close(control)
-    if runsc:
-        _wait(runsc, life)
+    os.close(gate)
+    os.write(life, str(runsc).encode())  # the host puts it into a group, and says go
+    if os.read(life, 1):
+        os.write(opener, b"g")
+    in_order = _wait(runsc, life)
     end_descendants()
     shutil.rmtree(plan["folder"], ignore_errors=True)
-    if _is_closed(life):
+    if not in_order:
         _remove_groups(folders, plan["cgroups"])
     os._exit(0)
 
 
-def _run(command: list[str], control: int, keeper: int) -> NoReturn:
+def _run(command: list[str], control: int, keeper: int, gate: int) -> NoReturn:
     try:
         die_with_parent(keeper)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        os.dup2(control, 0)
-        os.closerange(3, 1 << 16)
-        os.execv(command[0], command)
+        if os.read(gate, 1):
+            os.dup2(control, 0)
+            os.closerange(3, 1 << 16)
+            os.execv(command[0], command)
     finally:
         os._exit(127)
 
 
-def _wait(runsc: int, life: int) -> None:
-    """Until `runsc` has ended, or the host: then it is ended."""
-    ended = os.pidfd_open(runsc)
+def _wait(runsc: int, life: int) -> bool:
+    """Until `runsc` has ended, or the host wants that or has gone; False where it has gone without a word."""
     poll = select.poll()
-    poll.register(ended, select.POLLIN)
+    poll.register(os.pidfd_open(runsc), select.POLLIN)
     poll.register(life, select.POLLIN)
     poll.poll()
     with contextlib.suppress(ProcessLookupError):
         os.kill(runsc, signal.SIGKILL)
     os.waitpid(runsc, 0)
+    return not _is_closed(life) or _said_bye(life)
+
+
+def _said_bye(life: int) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(os.read(life, 1))
+    return False
 
 
 def _is_closed(life: int) -> bool:

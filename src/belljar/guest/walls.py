@@ -54,7 +54,6 @@ def enter(spec: dict[str, Any], request: dict[str, Any], rules: list[tuple[int, 
             WALLS[name](entry)
         except OSError as error:
             raise Refused(name, error) from None
-    os.chdir(entry.folder)
     return entry.opened[0]
 
 
@@ -191,6 +190,7 @@ def _descriptors(entry: Entry) -> None:
 
 
 def _seccomp(entry: Entry) -> None:
+    os.chdir(entry.folder)
     k.load_seccomp(entry.spec["seccomp"])
 
 

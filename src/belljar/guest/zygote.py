@@ -142,7 +142,7 @@ class Zygote:
             self._guest.serve(session, request, folder)
         except walls.Refused as refused:
             runner.send(session, {"op": "refused", "wall": refused.wall, "reason": refused.reason})
-        except OSError:
+        except ConnectionError:
             pass  # the host has gone
         finally:
             os._exit(0)

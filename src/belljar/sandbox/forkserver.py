@@ -21,6 +21,7 @@ from belljar.sandbox.base import Limits, host_cpus
 from belljar.sandbox.birth import Attach, bear
 from belljar.sandbox.image import Image
 from belljar.sandbox.session import GuestSession
+from belljar.sandbox.threads import in_thread
 from belljar.sandbox.watchdog import Watchdog
 from belljar.sandbox.zygote import Zygote, next_id
 
@@ -64,7 +65,7 @@ class ForkServer:
     async def start(self) -> None:
         """Get ready. Raises IsolationUnavailable, ImageError, SandboxFailed."""
         try:
-            await asyncio.to_thread(self._prepare)
+            await in_thread(self._prepare)
             count = self._options.zygotes or min(2, host_cpus())
             self._zygotes = [Zygote(self._image, self._spec) for _ in range(count)]
             async with asyncio.TaskGroup() as group:
@@ -102,7 +103,7 @@ class ForkServer:
         number = next_id()
         uid = 1 + number % (plan.ROOT_ID_COUNT - 1) if self._is_root else 0
         owner = plan.ROOT_ID_BASE + uid if self._is_root else None
-        folder = await asyncio.to_thread(self._make_folder, number, owner) if self._needs_folder else ""
+        folder = await in_thread(self._make_folder, number, owner) if self._needs_folder else ""
         request = self._request(number, uid if self.profile == "full" or owner is None else owner, folder)
         try:
             async with asyncio.timeout(SPAWN_SECONDS):
@@ -129,9 +130,9 @@ class ForkServer:
         await asyncio.gather(*(session.close() for session in list(self._sessions)), return_exceptions=True)
         await asyncio.gather(*self._removals, *self._keepers, return_exceptions=True)
         if self._place is not None:
-            await asyncio.to_thread(cgroup.remove_place, self._place)
+            await in_thread(cgroup.remove_place, self._place)
             self._place = None
-        await asyncio.to_thread(self._clean_up)
+        await in_thread(self._clean_up)
 
     @property
     def imports(self) -> dict[str, float]:
@@ -182,7 +183,7 @@ class ForkServer:
         async def attach(pid: int) -> cgroup.Group | None:
             if self._place is None:
                 return None
-            return await asyncio.to_thread(cgroup.attach, self._place, f"s{number}", pid, self._limits)
+            return await in_thread(cgroup.attach, self._place, f"s{number}", pid, self._limits)
 
         return attach
 
@@ -200,11 +201,11 @@ class ForkServer:
 
     async def _remove(self, group: cgroup.Group | None, folder: str) -> None:
         for _ in range(REMOVAL_TRIES):
-            if group is None or await asyncio.to_thread(group.remove):
+            if group is None or await in_thread(group.remove):
                 break
             await asyncio.sleep(0.05)
         if folder:
-            await asyncio.to_thread(self._remove_folder, folder)
+            await in_thread(self._remove_folder, folder)
 
     async def _keep(self, index: int) -> None:
         """Replace a zygote whenever it ends."""

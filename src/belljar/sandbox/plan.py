@@ -38,7 +38,7 @@ WALLS = {
         "descriptors",
         "seccomp",
     ),
-    "container": ("work folder", "ids", "rlimits", "capabilities", "no_new_privs", "landlock", "descriptors", "seccomp"),
+    "container": ("ids", "work folder", "rlimits", "capabilities", "no_new_privs", "landlock", "descriptors", "seccomp"),
 }
 # What a profile needs of Landlock: files since ABI 3 (truncate); without a pid namespace signals must be scoped, ABI 6.
 LANDLOCK_MINIMUM = {"full": 3, "container": 6}

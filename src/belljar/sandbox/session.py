@@ -24,6 +24,7 @@ from belljar.sandbox import files
 from belljar.sandbox.base import Event, Execution, FileInfo, GuestError, Limits, Outcome
 from belljar.sandbox.capture import Capture, read_error, read_result
 from belljar.sandbox.cgroup import Group
+from belljar.sandbox.threads import in_thread
 
 CHUNK = 1 << 16
 GRACE_SECONDS = 1.0  # between the interrupt and the kill
@@ -157,13 +158,13 @@ class GuestSession:
         if len(data) > self._limits.files_bytes:
             raise FileError(f"{path}: over {self._limits.files_bytes:,} bytes")
         name = files.relative(path)
-        await asyncio.to_thread(files.write, self._guest.folder, name, data, self._guest.uid)
+        await in_thread(files.write, self._guest.folder, name, data, self._guest.uid)
         self._known = await self._snapshot()
 
     async def read_file(self, path: str) -> bytes:
         """A file below the working folder; works also when the interpreter has died. Raises FileError, SessionClosed."""
         self._check_open()
-        return await asyncio.to_thread(
+        return await in_thread(
             files.read, self._guest.folder, files.relative(path), self._limits.files_bytes + self._limits.memory
         )
 
@@ -281,7 +282,7 @@ class GuestSession:
             return {}
         if few:
             return files.snapshot(self._guest.folder)
-        return await asyncio.to_thread(files.snapshot, self._guest.folder)
+        return await in_thread(files.snapshot, self._guest.folder)
 
     def _on_control(self) -> None:
         try:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from belljar.guest.launch import descendants
 from belljar.sandbox.base import Limits
+from belljar.sandbox.threads import in_thread
 
 INTERVAL_SECONDS = 0.05
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -62,7 +63,7 @@ class Watchdog:
             await asyncio.sleep(INTERVAL_SECONDS)
             busy = {session: facts for session, facts in self._watched.items() if session.busy}
             if busy:
-                over = await asyncio.to_thread(self._over_budget, busy)
+                over = await in_thread(self._over_budget, busy)
                 for session in over:
                     if session in self._watched:
                         session.kill_for_memory()

@@ -19,6 +19,7 @@ from typing import IO, Any
 from belljar.errors import ImageError, IsolationUnavailable, SandboxFailed
 from belljar.sandbox.image import Image
 from belljar.sandbox.plan import GUEST_CODE
+from belljar.sandbox.threads import in_thread
 
 START_SECONDS = 120.0
 END_SECONDS = 5.0
@@ -56,7 +57,7 @@ class Zygote:
         self._control = ours
         ours.setblocking(False)
         try:
-            await asyncio.to_thread(self._spawn, theirs)
+            await in_thread(self._spawn, theirs)
         finally:
             theirs.close()
         self._loop.add_reader(ours, self._on_message)
@@ -106,7 +107,7 @@ class Zygote:
             self._control.close()
             self._control = None
         if self._process is not None:
-            await asyncio.to_thread(self._wait_for_process)
+            await in_thread(self._wait_for_process)
         self._on_end()
         if self._log is not None:
             self._log.close()

@@ -64,13 +64,23 @@ def _sweep_folders() -> None:
 
 
 def _remove(folder: str) -> None:
-    """Remove a tree whose owner may have taken away its own permissions. shutil.rmtree follows no symbolic links."""
-    def unlock(_: object, path: str, __: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.unlink(path)
-
-    shutil.rmtree(folder, onerror=unlock)
+    """Remove a tree whose owner may have made folders without permissions. Nothing above or outside it is touched."""
     shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        _unlock(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
+def _unlock(folder: str) -> None:
+    try:
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        with os.scandir(f"/proc/self/fd/{fd}") as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    finally:
+        os.close(fd)
+    for name in names:
+        _unlock(f"{folder}/{name}")

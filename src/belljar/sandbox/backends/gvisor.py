@@ -30,10 +30,13 @@ from belljar.sandbox.forkserver import SPAWN_SECONDS, ForkServer, Options
 from belljar.sandbox.gvisor_files import RemoteFiles
 from belljar.sandbox.image import Image
 from belljar.sandbox.session import Guest, GuestSession
+from belljar.sandbox.threads import in_thread
 from belljar.sandbox.watchdog import INTERVAL_SECONDS
 from belljar.sandbox.zygote import HANDLERS, PACKET, Zygote, next_id
 
 PROCESSES = 16384  # on the host: threads of gVisor's own and, with its ptrace platform, two for each of a guest's
+# The resource limits that gVisor lets be set (pkg/sentry/kernel, setableLimits); the others stand for facilities it has not.
+RLIMITS = ("RLIMIT_CORE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_FSIZE", "RLIMIT_MEMLOCK")
 PLAN_PACKET = b'{"op":"plan"}'
 # Messages of a sandbox and the types of their fields: other than a zygote of the full profile, it is not believed.
 FIELDS: dict[str, dict[str, type]] = {
@@ -77,7 +80,7 @@ class Gvisor(ForkServer):
         zygote = self._living_zygote()
         assert isinstance(zygote, SandboxZygote)
         uid = 1 + number % (plan.ROOT_ID_COUNT - 1)
-        request = self._request(number, uid, "") | {"memory": self._limits.memory, "folder_by_name": True}
+        request = self._sandbox_request(number, uid)
         try:
             async with asyncio.timeout(SPAWN_SECONDS):
                 guest = await _bear(zygote, request)
@@ -88,6 +91,11 @@ class Gvisor(ForkServer):
         if self._dog is None:
             self._dog = asyncio.create_task(self._watch())
         return session
+
+    def _sandbox_request(self, number: int, uid: int) -> dict[str, Any]:
+        request = self._request(number, uid, "")
+        rlimits = {name: value for name, value in request["rlimits"].items() if name in RLIMITS}
+        return request | {"rlimits": rlimits, "memory": self._limits.memory, "folder_by_name": True}
 
     async def close(self) -> None:
         """End every session and sandbox. Never raises."""
@@ -168,10 +176,11 @@ class SandboxZygote(Zygote):
             start_new_session=True,
         )
         self._their_life.close()
-        if self._place is not None:
+        runsc = int(self._life.recv(32) or 0)
+        if self._place is not None and runsc:
             memory = int(cgroup.available_memory() * cgroup.HOST_SHARE)
             limits = Limits(memory=memory, processes=PROCESSES, cpus=host_cpus())
-            self._group = cgroup.attach(self._place, f"gvisor{next_id()}", self._process.pid, limits)
+            self._group = cgroup.attach(self._place, f"gvisor{next_id()}", runsc, limits)
         self._send_plan()
         self._life.send(b"g")
 
@@ -187,6 +196,8 @@ class SandboxZygote(Zygote):
 
     def kill(self) -> None:
         """End the sandbox: the keeper sees this socket close. May be called again."""
+        with contextlib.suppress(OSError):
+            self._life.send(b"b")  # we live, and clean up ourselves
         self._life.close()
 
     async def close(self) -> None:
@@ -199,9 +210,9 @@ class SandboxZygote(Zygote):
         for sock in (self._their_life, self._their_files):
             sock.close()
         if self._folder:
-            await asyncio.to_thread(gvisor_bundle.remove, self._folder)
+            await in_thread(gvisor_bundle.remove, self._folder)
         if self._group is not None:
-            await asyncio.to_thread(self._group.remove)
+            await in_thread(self._group.remove)
 
     def signal(self, number: int, value: int) -> None:
         """Send a signal to the first process of a guest."""

@@ -1,0 +1,17 @@
+"""Walls that are known to leak: attacks that succeed today. Each line is a bug to be mended, not a limit to live with.
+
+Name of the attack -> where (all these tags: a profile, a user, `cgroups` or `no-cgroups`) -> what is wrong. The suite expects these
+to fail, and fails itself when one of them holds: then the line has to go. Limits by design are in docs/security.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+HOLES: dict[str, dict[str, str]] = {}
+
+
+def maybe_hole(attack: str, tags: Iterable[str]) -> str | None:
+    """What is known to be wrong with the wall that this attack tries, where these tags hold."""
+    present = set(tags)
+    return next((why for where, why in HOLES.get(attack, {}).items() if set(where.split()) <= present), None)

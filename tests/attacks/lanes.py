@@ -1,0 +1,248 @@
+"""The pytest side of workers: starts one for each lane (user, profile), hands it attacks, notices when it hangs or dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import belljar
+from attacks.confine import USER
+from attacks.model import Finding
+from belljar.sandbox.image import find_image
+
+# Who runs Belljar, in the words of the table.
+USERS = {"root": "root", "user": "an ordinary user", "docker": "root in an ordinary container"}
+START_SECONDS, ATTACK_SECONDS = 60.0, 60.0
+START = "import sys; sys.path[:0] = sys.argv[1:2]; from attacks.worker import main; main(*sys.argv[2:])"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Who runs Belljar, and with which profile."""
+
+    user: str
+    profile: str
+
+    def __str__(self) -> str:
+        return f"{self.profile}-{self.user}"
+
+
+def possible_users() -> list[str]:
+    """Who this process can be: root can become all of them."""
+    return list(USERS) if os.geteuid() == 0 else ["user", "docker"]
+
+
+def lanes(profiles: list[str]) -> list[Lane]:
+    """All lanes of this run; an ordinary container gives no namespaces, so it has the container profile only."""
+    found = [Lane(user, profile) for profile in profiles for user in possible_users()]
+    return [lane for lane in found if lane.user != "docker" or lane.profile == "container"]
+
+
+class Unavailable(Exception):
+    """A lane that cannot be run here, and why; `refused` is set where Belljar itself said so."""
+
+    def __init__(self, reason: str, refused: bool) -> None:
+        super().__init__(reason)
+        self.refused = refused
+
+
+class Worker:
+    """One running worker."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="belljar-attacks-"))
+        self.folder.chmod(0o755)
+        self._log = (self.folder / "log").open("w+b")
+        self._prepare(lane)
+        command = [sys._base_executable, "-B", "-c", START, str(self.folder / "code")]  # type: ignore[attr-defined]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV"))}
+        self._process = subprocess.Popen(
+            [*command, lane.user, lane.profile, str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+        hello = self._read(START_SECONDS)
+        if reason := hello.get("skipped") or hello.get("broken"):
+            self.end()
+            raise Unavailable(str(reason), bool(hello.get("refused")))
+        self.tags = (lane.profile, lane.user, *hello["tags"])
+        self.limiter = hello["limiter"]
+
+    def _prepare(self, lane: Lane) -> None:
+        """A copy of the code, since an ordinary user may not be able to read the checkout, and folders of its own."""
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(Path(belljar.__file__).parent, self.folder / "code/belljar", ignore=ignored)
+        shutil.copytree(Path(__file__).parent, self.folder / "code/attacks", ignore=ignored)
+        find_image("default")
+        for name in ("home", "tmp", "images"):
+            (self.folder / name).mkdir()
+        if lane.user == "user" and os.geteuid() == 0:
+            for path in (self.folder, *(self.folder / name for name in ("home", "tmp"))):
+                os.chown(path, USER, USER)
+
+    def carry_out(self, name: str) -> Finding:
+        """One attack, to its end."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(name + "\n")
+            self._process.stdin.flush()
+        finding = self._read(ATTACK_SECONDS)
+        if "broken" in finding:
+            return Finding(attack=name, faults=(str(finding["broken"]),))
+        finding = {key: tuple(value) if isinstance(value, list) else value for key, value in finding.items()}
+        return Finding(**finding | {"tags": self.tags})
+
+    def finish(self) -> list[str]:
+        """Close Belljar in the worker; what it has left behind."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("finish\n")
+        self._process.stdin.flush()
+        answer = self._read(START_SECONDS)
+        self.end()
+        return list(answer.get("left", [str(answer)]))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can carry out another attack."""
+        return self._process.poll() is None
+
+    def _read(self, seconds: float) -> dict[str, Any]:
+        """One answer; where none comes in time, the worker's end."""
+        assert self._process.stdout is not None
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            timer.cancel()
+        if line:
+            return dict(json.loads(line))
+        status = self._process.wait()
+        self._log.seek(0)
+        words = self._log.read().decode(errors="replace").strip()[-2000:]
+        return {"broken": f"the host's process hung or died (status {status}): {words}"}
+
+    def end(self) -> None:
+        """End it; its sandboxes end with it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Workers:
+    """The workers of a run, each started when its first attack comes; attacks planned ahead run side by side."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, _Thread] = {}
+
+    def plan(self, wanted: list[tuple[Lane, str]]) -> None:
+        """Begin with these attacks now."""
+        for lane, name in wanted:
+            self._of(lane).ask(name)
+
+    def finding(self, lane: Lane, name: str) -> Finding:
+        """What came of an attack. Raises Unavailable where the lane cannot be run."""
+        thread = self._of(lane)
+        thread.ask(name)
+        return thread.answer(name)
+
+    def leftovers(self, lane: Lane) -> list[str]:
+        """Close the lane's worker; what it has left behind. Raises Unavailable."""
+        return self._of(lane).close()
+
+    def close(self) -> dict[Lane, list[str]]:
+        """Close all; what was left behind by those that were not closed before."""
+        return {lane: left for lane, thread in self._lanes.items() for left in [thread.close()] if left}
+
+    def _of(self, lane: Lane) -> _Thread:
+        return self._lanes.setdefault(lane, _Thread(lane))
+
+
+class _Thread:
+    """One lane's worker, served by a thread so that lanes run side by side."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._names: list[str] = []
+        self._asked: set[str] = set()
+        self._findings: dict[str, Finding | Unavailable] = {}
+        self._changed = threading.Condition()
+        self._worker: Worker | None = None
+        self._refusal: Unavailable | None = None
+        self._thread: threading.Thread | None = None
+
+    def ask(self, name: str) -> None:
+        with self._changed:
+            if name in self._asked:
+                return
+            self._asked.add(name)
+            self._names.append(name)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._serve, name=str(self._lane), daemon=True)
+                self._thread.start()
+
+    def answer(self, name: str) -> Finding:
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._findings)
+            found = self._findings[name]
+        if isinstance(found, Unavailable):
+            raise found
+        return found
+
+    def close(self) -> list[str]:
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+        worker, self._worker = self._worker, None
+        return worker.finish() if worker is not None and worker.alive else []
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                if not self._names:
+                    self._thread = None
+                    return
+                name = self._names.pop(0)
+            found = self._carry_out(name)
+            with self._changed:
+                self._findings[name] = found
+                self._changed.notify_all()
+
+    def _carry_out(self, name: str) -> Finding | Unavailable:
+        try:
+            if self._refusal is not None:
+                return self._refusal
+            if self._worker is None or not self._worker.alive:
+                self._worker = Worker(self._lane)
+            return self._worker.carry_out(name)
+        except Unavailable as refusal:
+            self._refusal = refusal
+            return refusal
+        except Exception as error:
+            return Finding(attack=name, faults=(f"{type(error).__name__}: {error}",))
+
+

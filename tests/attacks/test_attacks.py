@@ -1,0 +1,71 @@
+"""Every attack of the catalogue, in every lane: action -> observable.
+
+A lane is who runs Belljar (root, an ordinary user, root in an ordinary container) and the profile. Known holes (`holes`)
+are expected to fail, and only they.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from attacks import lanes as all_lanes
+from attacks.catalogue import ATTACKS
+from attacks.holes import HOLES, maybe_hole
+from attacks.lanes import Lane, Unavailable, Worker, Workers
+from attacks.model import Attack, Finding
+from attacks.table import row
+from belljar.sandbox.backends import BACKENDS
+
+LANES = all_lanes.lanes(list(BACKENDS))
+CASES = [
+    pytest.param(lane, attack, id=f"{lane}-{attack.name}")
+    for lane in LANES
+    for attack in ATTACKS
+    if attack.profiles is None or lane.profile in attack.profiles
+]
+
+
+@pytest.mark.parametrize(("lane", "attack"), CASES)
+def test_attack(lane: Lane, attack: Attack, workers: Workers, record_property: pytest.RecordProperty) -> None:
+    finding = carry_out(workers, lane, attack)
+    hole = maybe_hole(attack.name, finding.tags)
+    record_property("attack", row(lane, attack, finding, hole))
+    if finding.skipped:
+        pytest.skip(f"{lane}: {finding.skipped}")
+    if hole and finding.faults:
+        pytest.xfail(f"HOLE: {hole}: {finding.faults[0]}")
+    assert not finding.faults, "\n".join(finding.faults)
+    assert not hole, f"the wall holds: take {attack.name} ({hole}) out of holes.py"
+
+
+def carry_out(workers: Workers, lane: Lane, attack: Attack) -> Finding:
+    """The finding; a lane that Belljar refuses or this process cannot be is skipped, any other that fails is a fault."""
+    try:
+        return workers.finding(lane, attack.name)
+    except Unavailable as reason:
+        if reason.refused or str(reason).startswith("cannot become"):
+            return Finding(attack=attack.name, skipped=str(reason))
+        return Finding(attack=attack.name, faults=(f"{lane} does not start: {reason}",))
+
+
+@pytest.mark.parametrize("lane", LANES, ids=str)
+def test_nothing_is_left_behind(lane: Lane, workers: Workers) -> None:
+    """After all attacks: no process, control group, file or mount."""
+    try:
+        left = workers.leftovers(lane)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    assert not left
+
+
+def test_full_profile_is_refused_in_an_ordinary_container() -> None:
+    with pytest.raises(Unavailable, match=r"wall '(user|mount) namespace' cannot be put up here: .*not permitted") as caught:
+        Worker(Lane("docker", "full"))
+    assert caught.value.refused
+
+
+def test_catalogue_is_in_order() -> None:
+    names = [attack.name for attack in ATTACKS]
+    assert len(names) == len(set(names))
+    assert HOLES.keys() <= set(names)
+    assert len(names) >= 80
