@@ -109,12 +109,26 @@ identity() {
   "$1" -I -c 'import os, sys; print("%d.%d" % sys.version_info[:2], os.path.realpath(sys._base_executable))' 2>/dev/null
 }
 
+# others_reach PYTHON: no folder on the way to it is closed to other users. Sandboxes of root run under ids of their own, and
+# in the container profile they use the interpreter where it lies.
+others_reach() {
+  local path
+  path=$("$1" -I -c 'import os, sys; print(os.path.realpath(sys.base_prefix))' 2>/dev/null) || return 1
+  while [[ $path == /?* ]]; do
+    [[ $(stat -c %a -- "$path") == *[1357] ]] || return 1
+    path=${path%/*}
+  done
+}
+
 find_python() {
   local candidate
   if [[ -n ${PYTHON:-} ]]; then
     suits "$PYTHON" && printf '%s' "$PYTHON" && return
     die "PYTHON=$PYTHON does not run, is older than 3.11, or lacks the venv module."
   fi
+  for candidate in python3.14 python3.13 python3.12 python3.11 python3 python /usr/bin/python3; do
+    others_reach "$candidate" && suits "$candidate" && printf '%s' "$candidate" && return
+  done
   for candidate in python3.14 python3.13 python3.12 python3.11 python3 python; do
     suits "$candidate" && printf '%s' "$candidate" && return
   done

@@ -26,6 +26,7 @@ from belljar import Execution, Limits, Sandbox
 from belljar.sandbox.syscalls import read_numbers
 
 MIB = 1 << 20
+NO_PID = (1 << 22) - 1  # where the host cannot know it: a number that hardly any process has
 # One set of limits for all attacks, so that they share a zygote: small ones, which are soon reached.
 LIMITS = Limits(
     timeout=8.0, memory=192 * MIB, processes=32, files_bytes=16 * MIB, files_count=400, output_bytes=64 * 1024
@@ -185,7 +186,7 @@ class Scene:
         if self._neighbour is None or not self._neighbour.alive:
             self._neighbour = self.sandbox()
             folder = self._neighbour.run(NEIGHBOUR % {"secret": self.neighbour_secret}).stdout.strip()
-            self.places |= {"other": folder, "other_pid": self._neighbour._session.pid}
+            self.places |= {"other": folder, "other_pid": self._neighbour._session.pid or NO_PID}
         return self._neighbour
 
     def _fault_of_neighbour(self) -> list[str]:

@@ -80,12 +80,10 @@ def default_config() -> Path:
 def _load_config(ctx: click.Context, _parameter: click.Parameter, given: Path | None) -> None:
     """Feed the configuration file to click as defaults. Raises BadParameter that names the file."""
     path = given or default_config()
+    if given is None and not os.path.exists(path):  # noqa: PTH110 -- False where a folder above is closed to us, too
+        return
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if given is None:
-            return
-        raise click.BadParameter(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}") from None
     import tomllib

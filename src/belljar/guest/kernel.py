@@ -18,6 +18,8 @@ _python = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock dur
 
 # name -> (x86_64, aarch64): arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h
 SYSCALLS = {
+    "setfsuid": (122, 151),
+    "setfsgid": (123, 152),
     "capset": (126, 91),
     "pivot_root": (155, 41),
     "seccomp": (317, 277),
@@ -209,6 +211,14 @@ def openat2(folder: int, path: str, flags: int, mode: int = 0, resolve: int = 0)
     """Open `path` beneath the folder descriptor under `resolve` rules (Linux 5.6). Raises OSError."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return _syscall("openat2", folder, os.fsencode(path), how, len(how))
+
+
+def set_file_ids(uid: int, gid: int) -> None:
+    """Make this thread, and no other, act on files as this user; only root can. Raises OSError where it did not happen."""
+    for name, number in (("setfsgid", gid), ("setfsuid", uid)):
+        _syscall(name, number)
+        if _syscall(name, number) != number:  # it returns the id before; setfsuid(2)
+            raise OSError(1, f"{name} {number}: {os.strerror(1)}")
 
 
 def pidfd_open(pid: int) -> int:

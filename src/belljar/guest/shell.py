@@ -161,6 +161,9 @@ class Shell(InteractiveShell):
         """Keep the exception for `run`, which returns it; nothing is printed."""
         self._raised = sys.exc_info()[1]
 
+    def _format_exception_for_storage(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        return {}  # for a history that is not kept
+
     def showsyntaxerror(self, *arguments: Any, **options: Any) -> None:
         """The same for code that does not compile."""
         self._raised = sys.exc_info()[1]

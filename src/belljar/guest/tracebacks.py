@@ -35,6 +35,8 @@ def cut(text: str, limit: int) -> str:
 
 def _format(error: BaseException, library_folders: tuple[str, ...]) -> str:
     report = traceback.TracebackException.from_exception(error, compact=True)
+    if _is_usage_error(error):
+        return "".join(report.format_exception_only()).rstrip("\n")
     waiting: list[traceback.TracebackException | None] = [report]
     while waiting:
         part = waiting.pop()
@@ -42,6 +44,11 @@ def _format(error: BaseException, library_folders: tuple[str, ...]) -> str:
             part.stack = _trim(part.stack, library_folders)
             waiting += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
     return "".join(report.format()).rstrip("\n")
+
+
+def _is_usage_error(error: BaseException) -> bool:
+    """IPython's way of saying that a magic was called wrongly: where in IPython that was found out tells nothing."""
+    return type(error).__module__ == "IPython.core.error"
 
 
 def _trim(stack: traceback.StackSummary, library_folders: tuple[str, ...]) -> traceback.StackSummary:

@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import platform
 import select
 import signal
 import socket
@@ -59,6 +60,8 @@ class Zygote:
     """The imported image and the fork server over it."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
+        if (version := platform.python_version()) != spec["python_version"]:
+            raise RuntimeError(f"its interpreter is {version} in the sandbox, {spec['python_version']} outside")
         self._spec = spec
         self._spec["seccomp"] = base64.b64decode(spec["seccomp"])
         self._control = socket.socket(fileno=CONTROL_FD)

@@ -22,6 +22,7 @@ RESOLVE = (
     kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 )
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 MAX_DEPTH = 32
 MAX_ENTRIES = 20_000
@@ -58,24 +59,42 @@ def read(folder: int, path: str, limit: int) -> bytes:
 
 
 def write(folder: int, path: str, data: bytes, owner: int | None = None) -> None:
-    """Create or replace a file, and folders on the way; `owner` is a uid where the host is root. Raises FileError."""
-    parts = path.split("/")
-    for depth in range(1, len(parts)):
-        _make_folder(folder, parts[:depth], owner)
-    with _opened(folder, "/".join(parts[:-1]) or ".", FOLDER) as parent:
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
-            os.unlink(parts[-1], dir_fd=parent)  # a symlink, FIFO or shared hard link of the guest's is not written through
-        with _opened(parent, parts[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644) as fd:
-            if owner is not None:
-                os.fchown(fd, owner, owner)
-            view = memoryview(data)
-            while view:
-                try:
-                    view = view[os.write(fd, view) :]
-                except OSError as error:
-                    with contextlib.suppress(OSError):
-                        os.unlink(parts[-1], dir_fd=parent)
-                    raise FileError(f"{path}: {error.strerror}") from None
+    """Create or replace a file, and folders on the way; `owner` is a uid where the host is root. Raises FileError.
+
+    It acts as that user: what the guest could not do itself cannot be done here, and everything belongs to the guest.
+    """
+    with _acting_as(owner):
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            _make_folder(folder, parts[:depth])
+        with _opened(folder, "/".join(parts[:-1]) or ".", FOLDER) as parent:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                os.unlink(parts[-1], dir_fd=parent)  # what the guest has put there, a link say, is not written through
+            with _opened(parent, parts[-1], NEW, 0o644) as fd:
+                _write_all(fd, data, path, parent)
+
+
+def _write_all(fd: int, data: bytes, path: str, parent: int) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(path.rsplit("/", 1)[-1], dir_fd=parent)
+        raise FileError(f"{path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _acting_as(owner: int | None) -> Iterator[None]:
+    if owner is None:
+        yield
+        return
+    kernel.set_file_ids(owner, owner)
+    try:
+        yield
+    finally:
+        kernel.set_file_ids(os.geteuid(), os.getegid())
 
 
 def snapshot(folder: int) -> Snapshot:
@@ -125,7 +144,7 @@ def _walk(folder: int, path: str, depth: int, budget: list[int]) -> Iterator[tup
         yield from _walk(folder, name, depth + 1, budget)
 
 
-def _make_folder(folder: int, parts: list[str], owner: int | None) -> None:
+def _make_folder(folder: int, parts: list[str]) -> None:
     with _opened(folder, "/".join(parts[:-1]) or ".", FOLDER) as parent:
         try:
             os.mkdir(parts[-1], 0o755, dir_fd=parent)
@@ -133,8 +152,6 @@ def _make_folder(folder: int, parts: list[str], owner: int | None) -> None:
             return
         except OSError as error:
             raise FileError(f"{'/'.join(parts)}: {error.strerror}") from None
-        if owner is not None:
-            os.chown(parts[-1], owner, owner, dir_fd=parent, follow_symlinks=False)
 
 
 @contextlib.contextmanager

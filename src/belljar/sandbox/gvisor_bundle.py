@@ -18,7 +18,6 @@ from belljar.sandbox.cgroup import process_mark
 from belljar.sandbox.plan import ETC_FILES
 
 PREFIX = "belljar-gvisor-"
-CONTAINER = "zygote"
 # What the zygote needs inside gVisor; none of these is a capability on the host.
 CAPABILITIES = (
     ("CAP_SYS_ADMIN", "mounts and namespaces of guests"),
@@ -74,15 +73,20 @@ def sweep() -> None:
 
 
 def command(runsc: str, folder: str, *, rootless: bool) -> list[str]:
-    """What starts the sandbox of a bundle."""
+    """What starts the sandbox of a bundle. Its name is the folder's: runsc makes an abstract socket of that name."""
     flags = [flag for flag, _ in FLAGS] + (["--rootless"] if rootless else [])
-    return [runsc, f"--root={folder}/state", *flags, "run", f"--bundle={folder}", CONTAINER]
+    return [runsc, f"--root={folder}/state", *flags, "run", f"--bundle={folder}", name(folder)]
+
+
+def name(folder: str) -> str:
+    """The name of a bundle's container, unlike any other's on this machine."""
+    return os.path.basename(folder)
 
 
 def config(spec: dict[str, Any]) -> dict[str, Any]:
     """The bundle's config.json, as data."""
-    names = [name for name, _ in CAPABILITIES]
-    environment = [f"{name}={value}" for name, value in spec["environment"].items()]
+    names = [capability for capability, _ in CAPABILITIES]
+    environment = [f"{key}={value}" for key, value in spec["environment"].items()]
     read_only = [
         {"destination": path, "type": "bind", "source": source, "options": ["bind", "ro", "nosuid", "nodev"]}
         for source, path in spec["root"]["binds"]

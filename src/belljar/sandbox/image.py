@@ -60,7 +60,8 @@ class BrokenImage:
 
 
 def home() -> Path:
-    """Return where Belljar keeps things: $BELLJAR_HOME, $XDG_DATA_HOME/belljar or ~/.local/share/belljar.
+    """Return where Belljar keeps things: $BELLJAR_HOME, $XDG_DATA_HOME/belljar, else /var/lib/belljar for root (whose home
+    is closed to the ids that sandboxes run under) and ~/.local/share/belljar for others.
 
     Raises ImageError when none of them can be told (no HOME and no such user).
     """
@@ -69,6 +70,8 @@ def home() -> Path:
     xdg = os.environ.get("XDG_DATA_HOME", "")
     if xdg.startswith("/"):  # the specification: relative paths are ignored
         return Path(xdg) / "belljar"
+    if os.geteuid() == 0:
+        return Path("/var/lib/belljar")
     try:
         return Path.home() / ".local/share/belljar"
     except RuntimeError as error:

@@ -20,7 +20,7 @@ from belljar.sandbox.image import Image
 from belljar.sandbox.seccomp import build_filter
 
 GUEST_CODE = Path(belljar.guest.__file__).parent
-INNER_GUEST, INNER_IMAGE, INNER_PYTHON = "/belljar/guest", "/image", "/python"
+INNER_GUEST, INNER_LIBRARIES, INNER_IMAGE, INNER_PYTHON = "/belljar/guest", "/belljar/lib", "/image", "/python"
 # Host ids of a sandbox started by root: a range that no distribution assigns (systemd's containers end below it).
 ROOT_ID_BASE, ROOT_ID_COUNT = 0x7000_0000, 65536
 
@@ -162,6 +162,8 @@ def full_layout(image: Image) -> Layout:
         binds.append((str(image.cache), f"{INNER_IMAGE}/cache"))
     links = [(f"{INNER_IMAGE}/bin/{name}", inner) for name in ("python", "python3")]
     links += [("/home/user", "/mnt/data"), (f"{INNER_IMAGE}/lib64", "lib"), ("/etc/localtime", "/usr/share/zoneinfo/UTC")]
+    libraries = [] if in_usr else sorted(Path(base, "lib").glob("libpython*.so*"))
+    links += [(f"{INNER_LIBRARIES}/{path.name}", f"{INNER_PYTHON}/lib/{path.name}") for path in libraries]
     links += [(f"/dev/{name}", f"/proc/self/fd{end}") for name, end in DEVICE_LINKS.items()]
     for top in TOP_FOLDERS:
         if os.path.islink(top):
@@ -191,7 +193,10 @@ def full_layout(image: Image) -> Layout:
             f"{base if in_usr else INNER_PYTHON}/lib/{lib}/",
             "/belljar/",
         ),
-        environment=ENVIRONMENT | {"PATH": f"{INNER_IMAGE}/bin:/usr/bin:/bin"},
+        environment=ENVIRONMENT
+        | {"PATH": f"{INNER_IMAGE}/bin:/usr/bin:/bin"}
+        # An interpreter built with a shared library looks for it where it was on the host, then finds the system's.
+        | ({"LD_LIBRARY_PATH": INNER_LIBRARIES} if libraries else {}),
     )
 
 
@@ -239,6 +244,7 @@ def zygote_spec(
         "profile": profile,
         "walls": list(WALLS[profile]),
         "python": layout.python,
+        "python_version": image.python_version,
         "guest": layout.guest,
         "environment": layout.environment,
         "root": layout.root,

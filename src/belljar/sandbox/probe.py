@@ -1,8 +1,8 @@
 """What this host gives: each facility that a wall stands on, really tried where trying is possible.
 
 Promises: a finding says how it is known: `tried`, `read` from the kernel, or `not tried`. Nothing is claimed without.
-What is tried is in `trials`; nothing of it is left behind. Whether all of it together makes a sandbox is another matter:
-`try_profile` makes one to see.
+What is tried is in `trials`, and nothing of it is left behind. Whether all of it together makes a sandbox is another
+matter: `try_profile` makes one to see.
 Call it from a process with one thread, as it forks. Sources: the manual pages of the calls, landlock(7).
 """
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from belljar.errors import BelljarError
 from belljar.guest import kernel as k
 from belljar.sandbox import cgroup, image, plan, pool, trials
+from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.base import MIB, Limits
 from belljar.sandbox.seccomp import build_filter
 
@@ -132,12 +133,17 @@ def _setting(name: str) -> str | None:
         return None
 
 
-def _namespace_remedy(error: OSError) -> str:
-    """The first setting that forbids user namespaces; else it is a container's filter, as far as can be told."""
+def _ordinary_remedy(error: OSError) -> str:
+    """The first setting that forbids user namespaces to ordinary users; else it is a container's filter."""
     for name, forbidding, remedy in USER_NAMESPACE_SETTINGS:
         if _setting(name) == forbidding:
             return remedy
     return CONTAINER_REMEDY if error.errno in (errno.EPERM, errno.EACCES) or _filtered() else ""
+
+
+def _namespace_remedy(error: OSError) -> str:
+    """The same for who we are: root needs no setting, but capabilities that a container's root does not have."""
+    return _ordinary_remedy(error) if os.geteuid() != 0 else CONTAINER_REMEDY
 
 
 def _filtered() -> bool:
@@ -331,18 +337,18 @@ def _image_detail(each: image.Image | image.BrokenImage) -> str:
 
 
 def _runsc() -> Finding:
-    """gVisor's program; that it starts, not that it can make a sandbox here."""
-    name, path = "runsc (gVisor)", shutil.which("runsc")
+    """gVisor's program: that it starts, not that it can make a sandbox here."""
+    name, path, seconds = "runsc (gVisor)", shutil.which("runsc"), trials.TRIAL_SECONDS
+    needed_by = tuple(profile for profile in BACKENDS if profile == "gvisor")
     if path is None:
-        return Finding(name=name, state=State.NO, basis=Basis.READ, detail="not in PATH; no profile needs it")
+        return Finding(name=name, state=State.NO, basis=Basis.READ, detail="not in PATH", needed_by=needed_by)
     try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=trials.TRIAL_SECONDS, check=True
-        )
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=seconds, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding(name=name, state=State.UNKNOWN, basis=Basis.TRIED, detail=f"{path} --version: {error}")
+        detail = f"{path} --version: {error}"
+        return Finding(name=name, state=State.UNKNOWN, basis=Basis.TRIED, detail=detail, needed_by=needed_by)
     version = next(iter(done.stdout.splitlines()), "").removeprefix("runsc version ")
-    return Finding(name=name, state=State.YES, basis=Basis.READ, detail=f"{version}; installed, not tried, not needed")
+    return Finding(name=name, state=State.YES, basis=Basis.READ, detail=f"installed: {version}", needed_by=needed_by)
 
 
 # --- the real thing ---------------------------------------------------------------------------------------------------

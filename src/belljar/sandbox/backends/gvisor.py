@@ -131,7 +131,7 @@ def sandbox_spec(image: Image, preload: Any, place: cgroup.Place | None) -> dict
         "profile": "gvisor",
         "walls": list(plan.WALLS["gvisor"]),
         "landlock": {"shared": []},
-        "huge_pages": False,
+        "tidy_heap": False,
         "gvisor": {
             "binds": [path for _, path in spec["root"]["binds"]],
             "devices": spec["root"]["devices"],

@@ -1,0 +1,279 @@
+"""Limits: each ends in an outcome of its own, with what was printed before; the host and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from attacks.model import Attack
+from attacks.scene import LIMITS, MIB, Scene
+from belljar import BelljarError, Pool
+from belljar.guest.launch import descendants
+
+FIRST = 'print("before", flush=True)\n'
+
+
+def _ends(name: str, action: str, outcome: str | tuple[str, ...], code: str, wall: str, sees: str = "before", timeout: float | None = None, **more: str) -> Attack:
+    outcomes = (outcome,) if isinstance(outcome, str) else outcome
+    return Attack(name=name, action=action, wall=wall, code=FIRST + code, sees=sees, outcomes=outcomes, timeout=timeout)
+
+
+DEADLINE = "deadline: interrupt, then kill"
+MEMORY = "control group (memory); else rlimit and watchdog"
+PROCESSES = "control group (pids); else rlimit"
+TMPFS = "size-limited tmpfs"
+
+TIMEOUTS = (
+    _ends("loop_for_ever", "an endless loop", "timeout", "while True: pass", DEADLINE, timeout=0.3),
+    _ends("sleep_for_ever", "sleep", "timeout", "time.sleep(1000)", DEADLINE, timeout=0.3),
+    _ends(
+        "ignore_interrupts",
+        "ignore SIGINT, SIGTERM and every exception",
+        "timeout",
+        """
+for number in range(1, 65):
+    tried(signal.signal, number, signal.SIG_IGN)
+while True:
+    try:
+        while True: pass
+    except BaseException: pass
+""",
+        DEADLINE,
+        timeout=0.3,
+    ),
+    _ends("block_signals", "block all signals", "timeout", "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass", DEADLINE, timeout=0.3),
+    _ends("be_busy_in_c_sum", "sum over a huge range, in C", "timeout", "sum(range(10 ** 12))", DEADLINE, timeout=0.3),
+    _ends("be_busy_in_c_power", "10 ** 10 ** 8, in C", ("timeout", "out_of_memory"), "10 ** 10 ** 8", DEADLINE, timeout=0.3),
+    _ends("be_busy_in_c_regex", "a regular expression that backtracks without end", "timeout", 'import re\nre.match(r"(a+)+$", "a" * 64 + "b")', DEADLINE, timeout=0.3),
+    _ends("stop_itself", "SIGSTOP to itself", ("timeout", "ok"), "os.kill(os.getpid(), signal.SIGSTOP)", DEADLINE, timeout=0.5),
+    _ends("wait_for_input", "read from standard input", "error", "input()", "no standard input"),
+    _ends(
+        "outlast_deadline_in_children",
+        "busy children that ignore signals",
+        "timeout",
+        'import subprocess\n[subprocess.Popen(["sh", "-c", "trap \'\' INT TERM; while :; do :; done"]) for _ in range(4)]\ntime.sleep(99)',
+        DEADLINE,
+        timeout=0.5,
+    ),
+)
+DEATHS = (
+    _ends("exit_interpreter", "os._exit(3)", "exited", "os._exit(3)", "the host sees the end"),
+    _ends("exit_politely", "sys.exit(3): an error of the code", "error", "sys.exit(3)", "the session lives on"),
+    _ends("kill_own_runner", "os.kill(1, SIGKILL), os.kill(os.getpid(), SIGKILL)", ("ok", "killed"), "tried(os.kill, 1, 9), os.kill(os.getpid(), 9)", "the host sees the end"),
+    _ends("crash_in_c", "a segmentation fault in C", "killed", "ctypes.string_at(0)", "the host sees the end"),
+    _ends("abort", "abort()", "killed", "os.abort()", "the host sees the end"),
+    _ends("overflow_stack", "recursion without end, in Python and in C", ("error", "killed"), "sys.setrecursionlimit(10 ** 9)\ndef f(): return f()\nf()", "own stack"),
+)
+MEMORIES = (
+    _ends("fill_memory", "a bytearray larger than the limit", "out_of_memory", f"block = bytearray({LIMITS.memory * 2})\nblock[::4096] = b'x' * len(block[::4096])", MEMORY),
+    _ends("fill_memory_slowly", "a list that grows without end", "out_of_memory", "kept = []\nwhile True: kept.append(bytearray(1 << 20))", MEMORY),
+    _ends(
+        "fill_memory_in_children",
+        "many children, each below the limit",
+        ("out_of_memory", "timeout"),
+        """
+for _ in range(20):
+    if os.fork() == 0:
+        block = bytearray(60 << 20)
+        block[::4096] = b"x" * len(block[::4096])
+        time.sleep(20)
+        os._exit(0)
+time.sleep(5)
+""",
+        MEMORY,
+        timeout=4,
+    ),
+    _ends(
+        "fill_shared_memory",
+        "shared anonymous memory beyond the limit",
+        "out_of_memory",
+        f"import mmap\nblock = mmap.mmap(-1, {LIMITS.memory * 2})\nfor place in range(0, len(block), 4096): block[place] = 1\ntime.sleep(0.3)\nprint('after')",
+        MEMORY,
+    ),
+    _ends("fill_dev_shm", "files in /dev/shm", "error", "with open('/dev/shm/x', 'wb') as f:\n    while True: f.write(bytes(1 << 20))", TMPFS),
+    _ends(
+        "pin_memory",
+        "mlock more than allowed, mlockall",
+        "ok",
+        "import mmap\nblock = mmap.mmap(-1, 1 << 20)\nprint(several(call('mlock', ctypes.addressof(ctypes.c_char.from_buffer(block)), 1 << 20).__str__(), call('mlockall', 3)))",
+        "rlimits; seccomp",
+        sees="before\n(ENOMEM|EPERM|ENOMEM EPERM|EAGAIN EPERM)",
+    ),
+)
+FORK_BOMB = """
+import resource
+def bomb():
+    while True:
+        try:
+            if os.fork() == 0:
+                while True:
+                    try: os.fork()
+                    except OSError: time.sleep(0.01)
+        except OSError:
+            time.sleep(0.01)
+bomb()
+"""
+COUNTS = (
+    _ends("fork_bomb_in_python", "fork without end", "timeout", FORK_BOMB, PROCESSES, timeout=0.7),
+    _ends("fork_bomb_in_shell", "bomb() { bomb | bomb & }; bomb", ("ok", "timeout", "error"), 'os.system("bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 0.3")', PROCESSES, timeout=1),
+    _ends(
+        "thread_bomb",
+        "threads without end",
+        "error",
+        "import threading\nwhile True: threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+        PROCESSES,
+    ),
+    _ends(
+        "zombie_bomb",
+        "children that nobody waits for",
+        "error",
+        "while True:\n    if os.fork() == 0: os._exit(0)",
+        PROCESSES,
+    ),
+    _ends("descriptor_flood", "open files without end", "error", "kept = []\nwhile True: kept.append(open('/dev/null'))", "rlimits", sees="before"),
+    _ends("pipe_flood", "pipes made as large as can be", "error", "import fcntl\nkept = []\nwhile True:\n    kept.append(os.pipe())\n    fcntl.fcntl(kept[-1][0], 1031, 1 << 20)", "rlimits; the kernel's budget by user"),
+    _ends("socket_flood", "socket pairs, each filled", "error", "import socket\nkept = []\nwhile True:\n    kept.append(socket.socketpair())\n    kept[-1][0].setblocking(False)\n    tried(kept[-1][0].send, bytes(1 << 20))", "rlimits"),
+    _ends("timer_flood", "POSIX timers without end", "ok", "n = 0\nevent = bytes(64)\nwhile n < 100000 and not isinstance(call('timer_create', 1, 0, ctypes.create_string_buffer(8)), str): n += 1\nprint(n < 5000)", "rlimits", sees="before\nTrue"),
+)
+FILES = (
+    _ends("disk_flood", "a file without end", "error", "with open('x', 'wb') as f:\n    while True: f.write(bytes(1 << 20))", TMPFS),
+    _ends("disk_flood_in_many_files", "files without end, each below the size limit", "error", f"import itertools\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    open(f'f{{i}}', 'wb').write(bytes(1 << 20))\nprint('after')", TMPFS),
+    _ends("inode_flood", "empty files without end", "error", f"for i in range({LIMITS.files_count * 3}): open(f'f{{i}}', 'w').close()\nprint('after')", TMPFS),
+    _ends("folder_flood", "folders without end", "error", f"for i in range({LIMITS.files_count * 3}): os.mkdir(f'f{{i}}')\nprint('after')", TMPFS),
+    _ends("sparse_file", "a sparse file of 1 TiB", "error", "with open('x', 'wb') as f: f.truncate(1 << 40)", "rlimits"),
+    _ends("disk_flood_in_tmp", "files in the temporary folder", "error", f"import tempfile\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    tempfile.NamedTemporaryFile(delete=False).write(bytes(1 << 20))\nprint('after')", TMPFS),
+)
+CUT = r"before\n.*\n\[stdout cut: [\d,]+ more bytes\]"
+OUTPUTS = (
+    _ends("stdout_flood", "standard output without end", "timeout", "while True: sys.stdout.write('x' * 65536)", "output is cut, with a note", sees=CUT, timeout=0.4),
+    _ends("stderr_flood", "standard error without end", "timeout", "while True: sys.stderr.write('x' * 65536)", "output is cut, with a note", timeout=0.4),
+    _ends("child_output_flood", "`yes`", "timeout", 'import subprocess\nsubprocess.run(["yes"])', "output is cut, with a note", sees=CUT, timeout=0.4),
+    _ends("binary_output", "output that is no text, with terminal sequences", "ok", "os.write(1, os.urandom(1000) + b'\\x1b]0;x\\x07' + b'\\xff' * 100)", "decoded with replacements", sees="before\n.*"),
+    _ends("close_output", "close standard output and error", "ok", "os.close(1), os.close(2)\nprint('after')", "its own loss"),
+    _ends("endless_traceback", "an error whose text is 100 MB", ("error", "out_of_memory"), "raise ValueError('x' * 100_000_000)", "errors are cut"),
+)
+
+
+def _descriptors_in_flight(scene: Scene) -> str:
+    """Descriptors sent and not received count by user: with all taken, can another sandbox still be born?"""
+    code = """
+import socket
+kept, sent = [], 0
+while True:
+    kept.append(socket.socketpair())
+    if isinstance(tried(socket.send_fds, kept[-1][0], [b"x"], [0] * 200), str): break
+print("full")
+"""
+    with scene.attacked(code) as (_, execution):
+        return f"{execution.stdout.strip()}, {asyncio.run(_birth(scene))}"
+
+
+async def _birth(scene: Scene) -> str:
+    try:
+        async with asyncio.timeout(20), Pool(profile=scene.profile, limits=LIMITS, ready=0, zygotes=1, preload=()) as pool:
+            async with pool.session() as session:
+                return str((await session.run("1")).outcome)
+    except (BelljarError, TimeoutError) as error:
+        return f"no other sandbox can be made: {error}"
+
+
+def _inotify(scene: Scene) -> str:
+    """Watchers count by user on the whole host: does one guest take them all?"""
+    code = """
+def take():
+    while not isinstance(call("inotify_init1", 0), str): pass
+take()
+for _ in range(10):
+    if os.fork() == 0:
+        take()
+        time.sleep(3)
+        os._exit(0)
+time.sleep(0.1)
+"""
+    with scene.attacked(code):
+        fd = scene.call("inotify_init1", 0)
+    return "the host can watch" if fd >= 0 else f"the host cannot watch: errno {-fd}"
+
+
+def _in_background(scene: Scene) -> str:
+    """Memory taken when the execution is over: by a child that had waited for that."""
+    code = """
+for _ in range(4):
+    if os.fork() == 0:
+        time.sleep(0.3)
+        block = bytearray(150 << 20)
+        block[::4096] = b"x" * len(block[::4096])
+        time.sleep(5)
+        os._exit(0)
+"""
+    with scene.attacked(code) as (sandbox, _):
+        first = sandbox._session.pid
+        most = 0
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            most = max(most, sum(map(_resident, {first} | descendants(first))))
+            time.sleep(0.02)
+    return f"within twice the limit: {most < 2 * LIMITS.memory}"
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:  # noqa: PTH123
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss_Anon:"))
+    except OSError:
+        return 0
+
+
+def _next_run(code: str, then: str) -> Callable[[Scene], str]:
+    """What a session can still do after a limit was reached."""
+
+    def drive(scene: Scene) -> str:
+        with scene.attacked(code, 1) as (sandbox, first):
+            second = sandbox.run(then, timeout=3) if sandbox.alive else None
+            return f"{first.outcome}, {second.outcome if second else 'closed'} {second.stdout.strip() if second else ''}".strip()
+
+    return drive
+
+
+SHARED = (
+    Attack(
+        name="exhaust_descriptors_in_flight",
+        action="send descriptors to itself until the kernel's budget for the user is used up; then another sandbox is made",
+        wall="nothing of a birth depends on that budget",
+        drive=_descriptors_in_flight,
+        sees="full, ok",
+    ),
+    Attack(
+        name="exhaust_watchers",
+        action="take all inotify instances that the kernel gives to the user who runs Belljar",
+        wall="seccomp",
+        drive=_inotify,
+        sees="the host can watch",
+    ),
+    Attack(
+        name="fill_memory_in_background",
+        action="take memory after the execution is over, in children",
+        wall=MEMORY,
+        drive=_in_background,
+        sees="within twice the limit: True",
+    ),
+    Attack(
+        name="keep_state_after_interrupt",
+        action="run into the deadline in code that takes interrupts: the session and its state live on",
+        wall=DEADLINE,
+        drive=_next_run("kept = 42\ntime.sleep(99)", "print(kept)"),
+        sees="timeout, ok 42",
+    ),
+    Attack(
+        name="fill_files_then_go_on",
+        action="fill the file quota, delete, go on",
+        wall=TMPFS,
+        drive=_next_run(
+            "try:\n    [open(f'f{i}', 'wb').write(bytes(1 << 20)) for i in range(99)]\nexcept OSError: pass",
+            "import os\n[os.unlink(n) for n in os.listdir()]\nprint(open('x', 'w').write('fine'))",
+        ),
+        sees="ok, ok 4",
+    ),
+)
+ATTACKS = (*TIMEOUTS, *DEATHS, *MEMORIES, *COUNTS, *FILES, *OUTPUTS, *SHARED)
