@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -64,7 +63,7 @@ class Worker:
         self.folder.chmod(0o755)
         self._log = (self.folder / "log").open("w+b")
         self._prepare(lane)
-        command = [sys._base_executable, "-B", "-c", START, str(self.folder / "code")]  # type: ignore[attr-defined]
+        command = [self._interpreter(), "-I", "-B", "-c", START, str(self.folder / "code")]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV"))}
         self._process = subprocess.Popen(
             [*command, lane.user, lane.profile, str(self.folder)],
@@ -88,12 +87,16 @@ class Worker:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(Path(belljar.__file__).parent, self.folder / "code/belljar", ignore=ignored)
         shutil.copytree(Path(__file__).parent, self.folder / "code/attacks", ignore=ignored)
-        find_image("default")
         for name in ("home", "tmp", "images"):
             (self.folder / name).mkdir()
         if lane.user == "user" and os.geteuid() == 0:
             for path in (self.folder, *(self.folder / name for name in ("home", "tmp"))):
                 os.chown(path, USER, USER)
+
+    @staticmethod
+    def _interpreter() -> str:
+        """The image's own, which every user can run who can have a sandbox at all. Raises ImageError."""
+        return os.path.realpath(find_image("default").python)
 
     def carry_out(self, name: str) -> Finding:
         """One attack, to its end."""

@@ -116,7 +116,7 @@ class Scene:
         self._sockets = (named, abstract, self._tcp, self._udp)
 
     def _place_process(self) -> None:
-        command = [sys._base_executable, "-I", "-S", "-c", "import signal; signal.pause()"]  # type: ignore[attr-defined]
+        command = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _look(self) -> dict[str, object]:

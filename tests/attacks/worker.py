@@ -110,10 +110,20 @@ def _judge(scene: Scene, attack: Attack, seen: str, outcome: str) -> list[str]:
     expected = attack.expected(scene.profile)
     if not re.fullmatch(expected, seen, re.DOTALL):
         faults.append(f"seen {seen[:600]!r}, expected {expected!r}")
-    shown = f"{seen}{dataclasses.astuple(scene.seen) if scene.seen else ''}"
+    shown = seen + _shown(scene)
     if scene.secret in shown or scene.neighbour_secret in shown:
         faults.append("a secret was stolen")
     return faults
+
+
+def _shown(scene: Scene) -> str:
+    """All that the last execution has shown. Results may be nested too deep for repr."""
+    execution = scene.seen
+    if execution is None:
+        return ""
+    shown = [execution.stdout, execution.stderr, str(execution.error), str(execution.files)]
+    shown += [str(value) for result in execution.results for value in result.data.values() if isinstance(value, str | bytes)]
+    return "".join(shown)
 
 
 def _leftovers(scene: Scene, folder: Path, mounts: str) -> list[str]:

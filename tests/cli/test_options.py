@@ -17,6 +17,7 @@ from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.base import Limits, Outcome
 
 from .conftest import Run
+from .test_run import FIELDS
 
 SIZES = {
     "1": 1,
@@ -27,7 +28,7 @@ SIZES = {
     "64KiB": 64 << 10,
     "2 MB": 2 << 20,
 }
-NO_SIZES = ["", "0", "-1", "M", "1X", "1e3", "nan", "0.1", True, "1 2"]
+NO_SIZES = ["", "0", "-1", "M", "1X", "1e3", "nan", "0.1", True, "1 2", "9" * 400, "9" * 30 + "T"]
 
 
 @pytest.mark.parametrize("text", SIZES)
@@ -43,11 +44,28 @@ def test_no_sizes(text: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [(int, "1.5"), (int, "0"), (float, "-1"), (float, "inf"), (float, "nan"), (int, True)]
+    ("kind", "text"),
+    [
+        (int, "1.5"),
+        (int, "0"),
+        (float, "-1"),
+        (float, "inf"),
+        (float, "nan"),
+        (int, True),
+        (float, True),
+        (int, "4000001"),
+        (float, "1e300"),
+    ],
 )
 def test_no_numbers(kind: type, text: object) -> None:
     with pytest.raises(click.BadParameter):
         Positive(kind).convert(text, None, None)
+
+
+def test_the_least_that_a_cgroup_takes() -> None:
+    assert Positive(float, 0.01).convert("0.01", None, None) == 0.01
+    with pytest.raises(click.BadParameter, match=r"at least 0\.01"):
+        Positive(float, 0.01).convert("0.009", None, None)
 
 
 def test_every_limit_is_one_option_of_the_same_default() -> None:
@@ -75,11 +93,21 @@ def test_the_tables_are_whole() -> None:
     assert PROFILE_WARNINGS.keys() <= BACKENDS.keys()
 
 
-@pytest.mark.parametrize("name", [name for name in main.COMMANDS if name != "bench"])
+@pytest.mark.parametrize("name", main.COMMANDS)
 def test_commands_load(name: str) -> None:
     command = main.belljar.get_command(click.Context(main.belljar), name)
     assert command is not None
     assert command.name == name
+
+
+def test_the_documentation_names_everything() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/cli.md").read_text()
+    for code, meaning in EXIT_MEANINGS.items():
+        assert f"| {code.value} | {meaning} |" in text
+    for limit in fields(Limits):
+        assert f"`--{limit.name.replace('_', '-')}" in text
+    for name in FIELDS:
+        assert f"| `{name}` |" in text
 
 
 def test_help_imports_no_command(belljar: Run) -> None:

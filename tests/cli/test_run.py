@@ -275,14 +275,39 @@ def test_json_has_bytes_in_base64_and_what_was_saved(belljar: Run) -> None:
     assert found["saved"] == [{"kind": "image/png", "size": 20, "path": "out/result-1.png", "reason": ""}]
 
 
-def test_json_is_json_whatever_the_code_sends(belljar: Run) -> None:
-    code = (
-        "from IPython.display import publish_display_data as p\n"
-        "p({'application/json': {'x': float('nan'), 'y': [float('inf')]}, 'text/plain': '\\ud800'})"
-    )
-    done = belljar("run", "--json", "-c", code)
-    data = json.loads(done.stdout, parse_constant=pytest.fail)["results"][0]["data"]
-    assert data.get("application/json", {"x": None})["x"] is None
+# What the guest's own code would never send: the code writes to its socket itself.
+HOSTILE = r"""
+import os, struct
+text = '{"op": "result", "id": 2, "main": true, "text": {%s}, "json": {%s}, "blobs": []}'.encode()
+os.write(3, struct.pack(">II", len(text), 0) + text)
+None
+"""
+HOSTILE_VALUES = {"no number": "[NaN, 1e999, -Infinity]", "deep": "[" * 900 + "]" * 900, "an object": '{"a": [NaN]}'}
+
+
+def hostile(value: str) -> str:
+    return HOSTILE % (r'"text/html": "\\ud800"', f'"application/json": {value}')
+
+
+@pytest.mark.parametrize("case", HOSTILE_VALUES)
+def test_json_is_json_whatever_the_code_sends(belljar: Run, tmp_path: Path, case: str) -> None:
+    done = belljar("run", "--json", "--out", "out", "-c", hostile(HOSTILE_VALUES[case]))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout, parse_constant=pytest.fail)["results"][0]["data"]
+    saved = json.loads((tmp_path / "out/result-1.json").read_text(), parse_constant=pytest.fail)
+    assert saved == result["application/json"]
+    assert (tmp_path / "out/result-1.html").read_text() == r"\ud800"
+    assert (tmp_path / "out/result-1.json").stat().st_size < 2000
+    if case == "no number":
+        assert saved == [None, None, None]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_text_that_is_none_is_no_text(belljar: Run, options: tuple[str, ...]) -> None:
+    done = belljar("run", *options, "-c", HOSTILE % ("", '"text/plain": [5]'))
+    assert done.returncode == 0, done.stderr
+    if options:
+        assert json.loads(done.stdout)["text"] is None
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------

@@ -69,7 +69,8 @@ def _cpu_model() -> str:
 
 def ticks() -> Ticks:
     """The line `cpu` of /proc/stat: user nice system idle iowait irq softirq steal."""
-    numbers = [int(word) * TICK_MS for word in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    numbers = [int(word) * TICK_MS for word in line.split()[1:9]]
     total, idle, stolen = sum(numbers), numbers[3] + numbers[4], numbers[7]
     return Ticks(total=total, busy=total - idle - stolen, stolen=stolen)
 
@@ -133,9 +134,7 @@ def memory(pid: int) -> Memory | None:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]:
             name, number = line.split()[:2]
             table[name.rstrip(":")] = int(number) / 1024
-        return Memory(
-            rss=table["Rss"], pss=table["Pss"], private=table["Private_Clean"] + table["Private_Dirty"]
-        )
+        return Memory(rss=table["Rss"], pss=table["Pss"], private=table["Private_Clean"] + table["Private_Dirty"])
     return None
 
 

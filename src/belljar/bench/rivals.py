@@ -1,8 +1,8 @@
 """Other ways to run the same Python here: the bare interpreter, bubblewrap, gVisor's `runsc do`, a Jupyter kernel.
 
-Promises: a rival gets the same interpreter, packages, bytecode, font cache and thread counts as a sandbox of Belljar's (a
-Jupyter kernel: the environment in which Belljar runs), and the same work; its answer is checked each time. One that is not
-installed is named as such. Every process has a deadline.
+Promises: a rival gets the same interpreter, packages, bytecode, font cache and thread counts as a sandbox of Belljar's
+(a Jupyter kernel: the environment in which Belljar runs), and the same work; its answer is checked each time. One that
+is not installed is named as such. Every process has a deadline.
 Not covered: rivals kept warm; each call starts its process anew, as those who use them this way do.
 """
 
@@ -122,15 +122,19 @@ def rivals(image: Image, folder: Path) -> list[Contestant]:
         bare(IMPORT_PANDAS, f"{BARE} 'import pandas'"),
         bare(plot),
     ]
-    for name, program, share in (("bwrap", _bwrap, 1.0), ("runsc do", _runsc, 0.5)):
-        found.append(_wrapped(name, program(folder), simple, python, environment, folder, share))
+    for name, wrapper, calls, share in (("bwrap", _bwrap(folder), OFTEN, 1.0), ("runsc do", _runsc(folder), 1, 0.5)):
+        if shutil.which(wrapper[0]) is None:
+            found.append(Contestant(name=name, task=simple.name, label=simple.label, missing="not installed"))
+            continue
+        call = _process([*wrapper, python, "-c", simple.bare], simple.answer, environment, folder)
+        found.append(Contestant(name=name, task=simple.name, label=simple.label, call=call, calls=calls, share=share))
     return [*found, _jupyter(simple, folder)]
 
 
-def belljar_run(image: str, profile: str, folder: Path) -> Contestant:
+def belljar_run(image: str, profile: str) -> Contestant:
     """The whole process `belljar run`, from exec to exit."""
     command = [sys.executable, "-m", "belljar.cli.main", "run", "--profile", profile, "--image", image]
-    call = _process([*command, "-c", "print(1)"], TASKS[0].answer, None, folder)
+    call = _process([*command, "-c", "print(1)"], TASKS[0].answer, None, None)
     return Contestant(name="belljar run -c", task="run", label="print(1), no server", call=call, share=0.5)
 
 
@@ -146,42 +150,44 @@ def _runsc(folder: Path) -> list[str]:
     return ["runsc", f"--root={folder}/runsc", *rootless, "--network=none", "do"]
 
 
-def _wrapped(
-    name: str, wrapper: Sequence[str], task: Task, python: str, environment: Mapping[str, str], folder: Path, share: float
-) -> Contestant:
-    if shutil.which(wrapper[0]) is None:
-        return Contestant(name=name, task=task.name, label=task.label, missing="not installed")
-    call = _process([*wrapper, python, "-c", task.bare], task.answer, environment, folder)
-    calls = OFTEN if share == 1 else 1
-    return Contestant(name=name, task=task.name, label=task.label, call=call, calls=calls, share=share)
-
-
 def _process(
-    command: Sequence[str], answer: bytes, environment: Mapping[str, str] | None, folder: Path
+    command: Sequence[str], answer: bytes, environment: Mapping[str, str] | None, folder: Path | None
 ) -> Callable[[], Awaitable[Sample]]:
     def call() -> Sample:
-        return run_process(command, answer, environment, folder)
+        return time_process(command, answer, environment, folder)
 
     return lambda: in_thread(call)
 
 
-def run_process(command: Sequence[str], answer: bytes, environment: Mapping[str, str] | None, folder: Path) -> Sample:
-    """Run a process to its end, and time it. Raises RivalFailed."""
+def time_process(
+    command: Sequence[str], answer: bytes, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Sample:
+    """Run a process to its end, and time it; its output must begin with `answer`. Raises RivalFailed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
+    _output(command, answer, environment, folder)
+    seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Sample(seconds=seconds, cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _output(command: Sequence[str], answer: bytes, environment: Mapping[str, str] | None, folder: Path | None) -> bytes:
     try:
         done = subprocess.run(
-            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROCESS_SECONDS, check=False
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROCESS_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RivalFailed(str(error)) from None
-    seconds = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0 or not done.stdout.startswith(answer):
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise RivalFailed(said[-1][:200] if said else f"exit code {done.returncode}, and not the answer that was due")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Sample(seconds=seconds, cpu=cpu)
+    return done.stdout
 
 
 # --- Jupyter ----------------------------------------------------------------------------------------------------------
@@ -193,7 +199,6 @@ from jupyter_client.manager import KernelManager
 
 start = time.perf_counter()
 manager = KernelManager(kernel_name="python3")
-manager.kernel_spec.argv[:] = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 manager.start_kernel()
 try:
     client = manager.client()
@@ -217,21 +222,12 @@ def _jupyter(task: Task, folder: Path) -> Contestant:
     if lacking:
         missing = f"not installed ({' and '.join(lacking)} not in the environment that runs belljar)"
         return Contestant(name=name, task=task.name, label=task.label, missing=missing)
-    environment = {**os.environ, "HOME": str(folder), "IPYTHONDIR": f"{folder}/ipython", "JUPYTER_PLATFORM_DIRS": "1",
-                   "XDG_RUNTIME_DIR": str(folder), "XDG_DATA_HOME": str(folder)}  # fmt: skip
+    names = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    environment = os.environ | {name: f"{folder}/{name.lower()}" for name in names}
 
     def call() -> Sample:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", _KERNEL_DRIVER, task.bare],
-                env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROCESS_SECONDS, check=False,
-            )  # fmt: skip
-            answer = json.loads(done.stdout)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise RivalFailed(str(error)) from None
-        except ValueError:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise RivalFailed(said[-1][:200] if said else "no answer") from None
+        said = _output([sys.executable, "-c", _KERNEL_DRIVER, task.bare], b"{", environment, None)
+        answer = json.loads(said)
         if answer["text"].encode() != task.answer:
             raise RivalFailed(f"it answered {answer['text'][:40]!r}")
         return Sample(seconds=answer["seconds"])

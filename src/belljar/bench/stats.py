@@ -70,7 +70,10 @@ TARGETS = (
 
 
 def percentile(samples: Iterable[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of the samples lie, linear between neighbours. Raises ValueError for none."""
+    """The value below which `share` (0 to 1) of the samples lie, linear between neighbours.
+
+    Raises ValueError for no samples, or no share.
+    """
     ordered = sorted(samples)
     if not ordered:
         raise ValueError("a percentile of no samples")

@@ -7,7 +7,6 @@ variable (BELLJAR_<COMMAND>_<OPTION>) and the configuration's key come from that
 from __future__ import annotations
 
 import enum
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
@@ -60,6 +59,10 @@ PROFILE_WARNINGS = {
     ),
 }
 
+MOST = 4_000_000  # no kernel has room for more processes (linux/threads.h, PID_MAX_LIMIT)
+LEAST = {"cpus": 0.01}  # a millisecond in each tenth of a second, the least quota of a cgroup (sched/core.c)
+_MOST_BYTES = 1 << 60
+_KINDS: dict[str, type[int] | type[float]] = {"int": int, "float": float}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
@@ -72,9 +75,10 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The value in bytes."""
         match = _SIZE.fullmatch(str(value).strip())
-        if isinstance(value, bool) or not match or not (size := int(float(match[1]) * _UNITS[match[2].upper()])):
+        size = float(match[1]) * _UNITS[match[2].upper()] if match and not isinstance(value, bool) else 0
+        if not 1 <= size <= _MOST_BYTES:
             self.fail(f"{value!r} is no size; write bytes, or a number with K, M or G: 512M", param, ctx)
-        return size
+        return int(size)
 
     @staticmethod
     def show(size: int) -> str:
@@ -84,20 +88,23 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
 
 
 class Positive(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # the same
-    """A number above zero; whole where `whole` says so."""
+    """A number that the kernel takes as a limit: above zero, or at least `least`, and at most MOST."""
 
-    def __init__(self, kind: type[int] | type[float]) -> None:
+    def __init__(self, kind: type[int] | type[float], least: float = 0.0) -> None:
         self._kind = kind
+        self._least = least
         self.name = "number" if kind is int else "decimal"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The value as a number."""
         try:
-            number = self._kind(str(value)) if not isinstance(value, bool) else 0
+            number = self._kind(str(value))
         except ValueError:
             number = 0
-        if not (math.isfinite(number) and number > 0):
-            self.fail(f"{value!r} is no {'whole ' if self._kind is int else ''}number above 0", param, ctx)
+        if not (0 < number <= MOST and number >= self._least):
+            kind = "whole number" if self._kind is int else "number"
+            least = f"of at least {self._least:g}" if self._least else "above 0"
+            self.fail(f"{value!r} is no {kind} {least} and at most {MOST:,}", param, ctx)
         return number
 
 
@@ -150,7 +157,7 @@ def _limit_option(limit: Field[Any]) -> Callable[[F], F]:
     """The kind of a limit is told by its own declaration: a whole number whose help says bytes is a size."""
     help_text = limit.metadata["help"]
     is_size = limit.type == "int" and "in bytes" in help_text
-    kind = Size() if is_size else Positive({"int": int, "float": float}[str(limit.type)])
+    kind = Size() if is_size else Positive(_KINDS[str(limit.type)], LEAST.get(limit.name, 0.0))
     default: Any = limit.default
     shown = Size.show(default) if is_size else f"{default:g}"
     return click.option(

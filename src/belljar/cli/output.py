@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import select
@@ -38,6 +39,7 @@ ENDINGS = {
     "audio/wav": ".wav",
     "video/mp4": ".mp4",
 }
+MAX_DEPTH = 200  # of JSON values: a guest may send what takes the encoder to the end of its stack
 OTHER_ENDINGS: dict[type, str] = {bytes: ".bin", str: ".txt"}  # else JSON
 
 
@@ -138,8 +140,19 @@ def encode(value: Any) -> bytes:
     """A result's value as the bytes of a file."""
     if isinstance(value, bytes):
         return value
-    text = value if isinstance(value, str) else json.dumps(value, indent=1)
+    text = value if isinstance(value, str) else json.dumps(plain(value))  # no indentation: deep values grow without end
     return text.encode("utf-8", "backslashreplace")
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A JSON value as every reader takes it: null for what is no number in JSON, and below MAX_DEPTH levels."""
+    if depth > MAX_DEPTH:
+        return None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    return [plain(item, depth + 1) for item in value] if isinstance(value, list) else value
 
 
 def printable(text: str) -> str:

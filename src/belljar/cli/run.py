@@ -25,7 +25,7 @@ from belljar.cli.options import (
     sandbox_options,
     take_limits,
 )
-from belljar.cli.output import STREAMS, Saved, Saver, encode, print_text, printable, write_bytes
+from belljar.cli.output import STREAMS, Saved, Saver, encode, plain, print_text, printable, write_bytes
 from belljar.errors import FileError, SandboxFailed, SessionClosed
 from belljar.sandbox import files as sandbox_files
 from belljar.sandbox.base import Event, Execution, GuestError, Limits, Outcome, Output, Result
@@ -301,13 +301,14 @@ class LiveView:
     async def _show_result(self, result: Result) -> None:
         """Its text; for an image, and for what has no text, a line that says what it is and where it is."""
         pictured = [kind for kind in result.data if kind.startswith("image/")]
-        if result.text is not None and not pictured:
-            await print_text(1, "\n" * self._line_open + result.text + "\n")
+        text = text_of(result)
+        if text is not None and not pictured:
+            await print_text(1, "\n" * self._line_open + text + "\n")
             self._line_open = False
         if self._saver is not None:
             lines = [item.line() for item in self._saver.save_result(result)]
         else:
-            kinds = pictured or ([] if result.text is not None else list(result.data))
+            kinds = pictured or ([] if text is not None else list(result.data))
             hint = "not kept (--out DIR saves it)"
             lines = [Saved(kind=kind, size=len(encode(result.data[kind])), reason=hint).line() for kind in kinds]
         for line in lines:
@@ -337,7 +338,7 @@ class JsonView(LiveView):
             "exit_code": int(exit_code(execution)),
             "stdout": execution.stdout,
             "stderr": execution.stderr,
-            "text": execution.text,
+            "text": next((text_of(result) for result in reversed(execution.results) if result.is_main), None),
             "results": [{"main": result.is_main, "data": bundle(result.data)} for result in execution.results],
             "error": asdict(execution.error) if execution.error else None,
             "files": [asdict(info) for info in execution.files],
@@ -350,7 +351,7 @@ class JsonView(LiveView):
             "limits": asdict(self._job.limits),
             "warnings": self._job.warnings,
         }
-        await write_bytes(1, (json_text.dumps(finite(fields), allow_nan=False) + "\n").encode())
+        await write_bytes(1, (json_text.dumps(fields, allow_nan=False) + "\n").encode())
 
 
 def last_words(outcome: Outcome, error: GuestError) -> str:
@@ -362,15 +363,11 @@ def last_words(outcome: Outcome, error: GuestError) -> str:
     return f"{error.traceback}\n"
 
 
+def text_of(result: Result) -> str | None:
+    """A result's plain text, if it is a text: a guest can send any value under any type."""
+    return result.text if isinstance(result.text, str) else None
+
+
 def bundle(data: Mapping[str, Any]) -> dict[str, Any]:
     """A MIME bundle as JSON has it: bytes in base64, as notebooks do it."""
-    return {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
-
-
-def finite(value: Any) -> Any:
-    """The same value, with null for numbers that JSON does not know: a guest may send NaN."""
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+    return {k: base64.b64encode(v).decode() if isinstance(v, bytes) else plain(v) for k, v in data.items()}

@@ -1,10 +1,11 @@
 """Inside a gVisor sandbox: the first process, which is the zygote, and the walls between its guests.
 
-gVisor (`runsc`, release 20221219) is a kernel of its own, with gaps; the walls here are those that hold in it, each tried:
-pid, net, ipc, uts and user namespaces, a root of the guest's own by chroot, a uid of its own, rlimits, capabilities, seccomp.
-Missing there: Landlock, pidfds, openat2, `setns`, inode limits of tmpfs, and mount namespaces, which are accepted and
-separate nothing: mounts are made here by the whole sandbox's rules, below a folder for each guest, and undone by the zygote.
-Descriptors come in over the control socket and never go out: files are served by a process of their own (`gvisor_files`).
+gVisor (`runsc`, release 20221219) is a kernel of its own, with gaps; the walls here are those that hold in it, each
+tried: pid, net, ipc, uts and user namespaces, a root of the guest's own by chroot, a uid of its own, rlimits,
+capabilities, seccomp. Missing there: Landlock, pidfds, openat2, `setns`, inode limits of tmpfs, and mount namespaces,
+which are accepted and separate nothing: what is mounted for a guest, below a folder of its own, the whole sandbox has,
+and the zygote undoes it. Descriptors come in over the control socket and never go out: files are served by a process of
+their own (`gvisor_files`).
 Control messages beyond those of `zygote`: host to zygote `signal` (id, number) and `release` (id).
 """
 
@@ -156,7 +157,7 @@ def _namespaces(entry: walls.Entry) -> None:
 
 
 def _mounts(entry: walls.Entry) -> None:
-    """The image and the system's folders, read-only, a /proc of the own pid namespace, and one tmpfs for all that can be written."""
+    """Image and system folders, read-only, a /proc of the own pid namespace, one tmpfs for all that can be written."""
     base, request = root_of(entry.request["id"]), entry.request
     os.mkdir(base, 0o755)
     for path in ("/", *entry.spec["gvisor"]["binds"]):
@@ -172,7 +173,7 @@ def _mounts(entry: walls.Entry) -> None:
 
 
 def _user_namespace(entry: walls.Entry) -> None:
-    """So that the guest sees itself as `user`; refused after a chroot. setgroups is not there to be denied, and was emptied."""
+    """So that the guest sees itself as `user`; refused after a chroot. There is no setgroups file to deny groups in."""
     k.unshare(k.CLONE_NEWUSER)
     for name in ("uid_map", "gid_map"):
         with open(f"/proc/self/{name}", "w") as file:
@@ -187,7 +188,7 @@ def _root(entry: walls.Entry) -> None:
 
 
 def _address_space(entry: walls.Entry) -> None:
-    """One allocation past the limit fails at once; gVisor does not hold mappings to RLIMIT_DATA. Counted from what is there."""
+    """One allocation past the limit fails at once; counted from what is there. RLIMIT_DATA holds no mapping here."""
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     limit = used + entry.request["memory"]

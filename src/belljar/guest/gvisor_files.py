@@ -1,16 +1,18 @@
 """Inside a gVisor sandbox: the process that reads and writes guests' files for the host, and measures their memory.
 
-Promises: no path leaves the guest's folder, whatever the guest has put there: each part of a path is opened beneath the last
-one without following symbolic links (gVisor has no openat2), and only regular files are read. A process apart from the zygote,
-so that no byte of one guest's files is in memory that another guest is forked from.
-Frames from the host: `read` (box, path, limit), `write` (box, path, more; bytes), `list` (box, entries), `usage` (boxes, uids); each with an
-`id` that the answers bear: `data` (bytes), `entries`, `usage`, then `end` or `error` (reason).
+Promises: no path leaves the guest's folder, whatever the guest has put there: each part of a path is opened beneath the
+last one without following symbolic links (gVisor has no openat2), what was opened must be on the guest's own tmpfs, and
+only regular files are read. A process apart from the zygote, so that no byte of one guest's files is in memory that
+another guest is forked from.
+Frames from the host: `read` (box, path, limit), `write` (box, path, more; bytes), `list` (box, entries), `usage` (boxes,
+uids, entries); each with an `id` that its answers bear: `data` (bytes), `entries`, `usage`; `end` or `error`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import resource
 import socket
@@ -29,7 +31,7 @@ THREADS = 4
 MAX_DEPTH = 32
 ENTRIES_A_FRAME = 500
 NAMES_BYTES = 8 << 20
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# The same for folders: with O_DIRECTORY this release of gVisor follows a link in spite of O_NOFOLLOW.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 PAGE = resource.getpagesize()
@@ -78,19 +80,20 @@ class Server:
             self._channel.sendall(write_frame(head, blob))
 
     def _folder(self, box: int) -> int:
-        return descend(None, f"{self._roots}/{int(box)}/mnt/data".split("/")[1:])
+        return os.open(f"{self._roots}/{int(box)}/mnt/data", READ)  # up to here all is root's
 
     def _read(self, head: dict[str, Any]) -> None:
-        with _closing(self._folder(head["box"])) as folder, _parent(folder, head["path"]) as (parent, name):
-            with _closing(os.open(name, READ, dir_fd=parent)) as fd:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
-                    raise OSError("no regular file")
-                left = head["limit"]
-                while chunk := os.read(fd, CHUNK):
-                    left -= len(chunk)
-                    if left < 0:
-                        raise OSError(f"over {head['limit']:,} bytes")
-                    self._send({"op": "data", "id": head["id"]}, chunk)
+        with (
+            _closing(self._folder(head["box"])) as folder,
+            _parent(folder, head["path"]) as (parent, name),
+            _closing(open_beneath(parent, name, READ, stat.S_ISREG, "no regular file")) as fd,
+        ):
+            left = head["limit"]
+            while chunk := os.read(fd, CHUNK):
+                left -= len(chunk)
+                if left < 0:
+                    raise OSError(errno.EFBIG, f"over {head['limit']:,} bytes")
+                self._send({"op": "data", "id": head["id"]}, chunk)
         self._send({"op": "end", "id": head["id"]})
 
     def _write(self, head: dict[str, Any], blob: bytes) -> None:
@@ -122,14 +125,17 @@ class Server:
             with _parent(folder, head["path"], owner) as (parent, name):
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
                     os.unlink(name, dir_fd=parent)  # a link or FIFO of the guest's is not written through
-                fd = os.open(name, CREATE, 0o644, dir_fd=parent)
+                fd = open_beneath(parent, name, CREATE, stat.S_ISREG, "no regular file")
                 os.fchown(fd, owner, owner)
                 return fd
 
     def _remove(self, head: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError), _closing(self._folder(head["box"])) as folder:
-            with _parent(folder, head["path"]) as (parent, name):
-                os.unlink(name, dir_fd=parent)
+        with (
+            contextlib.suppress(OSError),
+            _closing(self._folder(head["box"])) as folder,
+            _parent(folder, head["path"]) as (parent, name),
+        ):
+            os.unlink(name, dir_fd=parent)
 
     def _list(self, head: dict[str, Any]) -> None:
         batch: list[tuple[str, int, int, int]] = []
@@ -143,15 +149,16 @@ class Server:
         self._send({"op": "end", "id": head["id"]})
 
     def _usage(self, head: dict[str, Any]) -> None:
+        counts = [count_entries(f"{self._roots}/{int(box)}/mnt", head["entries"]) for box in head["boxes"]]
         files = [self._files_bytes(box) for box in head["boxes"]]
         used = resident_bytes(set(head["uids"]))
         most = max(0, anonymous_bytes() - self._idle)
         usage = []
         for uid, stored in zip(head["uids"], files, strict=True):
             sizes = used.get(uid, [0])
-            # Forks share pages, and this kernel does not say which: the largest process alone is sure, the sum an upper bound.
-            usage.append(max(max(sizes), min(sum(sizes), most)) + stored)
-        self._send({"op": "usage", "id": head["id"], "usage": usage})
+            # Forks share pages, and this kernel does not say which: the largest one is sure, the sum an upper bound.
+            usage.append(max(min(sum(sizes), most), *sizes) + stored)
+        self._send({"op": "usage", "id": head["id"], "usage": list(zip(usage, counts, strict=True))})
         self._send({"op": "end", "id": head["id"]})
 
     def _files_bytes(self, box: int) -> int:
@@ -165,12 +172,22 @@ class Server:
 OPERATIONS = {"read": Server._read, "list": Server._list, "usage": Server._usage}
 
 
-def descend(folder: int | None, parts: list[str]) -> int:
-    """A descriptor of the folder at `parts` below `folder` (None: the root); no symbolic link on the way. Raises OSError."""
-    fd = os.open("/", FOLDER) if folder is None else os.dup(folder)
+def open_beneath(folder: int, name: str, flags: int, is_kind: Callable[[int], bool], what: str) -> int:
+    """Open one name in a folder; it must be of the kind, no link, and on the same file system. Raises OSError."""
+    fd = os.open(name, flags, 0o644, dir_fd=folder)
+    status = os.fstat(fd)
+    if is_kind(status.st_mode) and status.st_dev == os.fstat(folder).st_dev:
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, what)
+
+
+def descend(folder: int, parts: list[str]) -> int:
+    """A descriptor of the folder at `parts` below `folder`. Raises OSError."""
+    fd = os.dup(folder)
     for part in parts:
         try:
-            inner = os.open(part, FOLDER, dir_fd=fd)
+            inner = open_beneath(fd, part, READ, stat.S_ISDIR, "no folder")
         finally:
             os.close(fd)
         fd = inner
@@ -200,7 +217,7 @@ def _parent(folder: int, path: str, owner: int | None = None) -> Iterator[tuple[
 
 
 def walk(folder: int, entries: int) -> Iterator[tuple[str, int, int, int]]:
-    """Path, inode, size and modification time in ns of the regular files below a folder; at most so many names are looked at."""
+    """Path, inode, size and time in ns of the regular files below a folder; at most `entries` names are looked at."""
     waiting: list[list[str]] = [[]]
     names_left = NAMES_BYTES
     while waiting:
@@ -217,6 +234,21 @@ def walk(folder: int, entries: int) -> Iterator[tuple[str, int, int, int]]:
                         yield path, status.st_ino, status.st_size, status.st_mtime_ns
                     elif stat.S_ISDIR(status.st_mode) and len(parts) < MAX_DEPTH:
                         waiting.append([*parts, entry.name])
+
+
+def count_entries(path: str, most: int) -> int:
+    """Names below a folder, counted up to `most`; gVisor's tmpfs has no limit of its own on them."""
+    found = 0
+    waiting: list[list[str]] = [[]] if most else []
+    with contextlib.suppress(OSError), _closing(os.open(path, READ)) as top:
+        while waiting and found < most:
+            parts = waiting.pop()
+            with contextlib.suppress(OSError), _closing(descend(top, parts)) as fd, os.scandir(fd) as entries:
+                for entry in itertools.islice(entries, most - found):
+                    found += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append([*parts, entry.name])
+    return found
 
 
 def resident_bytes(uids: set[int]) -> dict[int, list[int]]:

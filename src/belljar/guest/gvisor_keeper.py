@@ -1,7 +1,7 @@
 """Outside a gVisor sandbox: starts `runsc`, waits, and cleans up behind it.
 
-Promises: when the host dies, however it dies, the sandbox, its folder and its cgroups are gone soon after. The host's end is
-seen on a socket that carries nothing else; `runsc` and its two processes die with this one (PR_SET_PDEATHSIG, theirs and ours).
+Promises: when the host dies, however it dies, the sandbox, its folder and its cgroups are gone soon after. The host's
+end is seen on a socket of its own; `runsc` and its two processes die with this one (PR_SET_PDEATHSIG, theirs and ours).
 """
 
 from __future__ import annotations

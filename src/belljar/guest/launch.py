@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -176,6 +177,8 @@ def _keep(stage: int, spec: dict[str, Any]) -> NoReturn:
     _wait_for(stage)
     _end_descendants()
     if _host_is_gone():
+        for folder in spec["folders"]:
+            shutil.rmtree(folder, ignore_errors=True)
         deadline = time.monotonic() + CLEAN_UP_SECONDS
         for folder, path in zip(folders, spec["cgroups"], strict=True):
             while not _remove_cgroups(folder, path) and time.monotonic() < deadline:

@@ -1,7 +1,8 @@
-"""The bundle of a gVisor sandbox: an OCI configuration and an almost empty root in a temporary folder, and the command for it.
+"""The bundle of a gVisor sandbox: an OCI configuration and an almost empty root in a temporary folder, and its command.
 
-Promises: the root is the one of the full profile (`plan.full_layout`), read-only; there is no network and no socket of the host's.
-Bundles that a dead host has left are swept away. Source: the OCI runtime specification 1.0.2, config.md and config-linux.md.
+Promises: the root is the one of the full profile (`plan.full_layout`), read-only; there is no network and no socket of
+the host's. Bundles that a dead host has left are swept away. Source: the OCI runtime specification 1.0.2, config.md and
+config-linux.md.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CAPABILITIES = (
     ("CAP_SYS_PTRACE", "look at guests' memory use in /proc"),
 )
 # Writable folders of the sandbox, in its own memory: `guests` holds the guests' roots, the others are the zygote's.
-SCRATCH = ("/guests", "/mnt", "/tmp")  # noqa: S108
+SCRATCH = ("/guests", "/mnt", "/tmp")
 FLAGS = (
     ("--network=none", "no network but a loopback"),
     ("--ignore-cgroups", "the keeper is in a group of ours when it starts runsc"),
@@ -49,8 +50,8 @@ def make(spec: dict[str, Any]) -> str:
     """Write a bundle for this plan; its folder. Raises OSError."""
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{process_mark(os.getpid())}-")
     try:
-        os.mkdir(f"{folder}/state", 0o700)
-        _make_root(f"{folder}/root", spec["root"])
+        Path(folder, "state").mkdir(0o700)
+        _make_root(Path(folder, "root"), spec["root"])
         Path(f"{folder}/config.json").write_text(json.dumps(config(spec)))
     except BaseException:
         remove(folder)
@@ -80,7 +81,7 @@ def command(runsc: str, folder: str, *, rootless: bool) -> list[str]:
 
 def name(folder: str) -> str:
     """The name of a bundle's container, unlike any other's on this machine."""
-    return os.path.basename(folder)
+    return Path(folder).name
 
 
 def config(spec: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def config(spec: dict[str, Any]) -> dict[str, Any]:
             "args": [spec["python"], "-I", "-B", spec["guest"], "gvisor"],
             "env": environment,
             "cwd": "/",
-            "capabilities": {kind: names for kind in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), names),
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": DESCRIPTORS, "soft": DESCRIPTORS}],
             "noNewPrivileges": True,
         },
@@ -114,36 +115,40 @@ def config(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _make_root(root: str, plan: dict[str, Any]) -> None:
+def _make_root(root: Path, plan: dict[str, Any]) -> None:
     """Everything of the plan's tree but the binds themselves, of which only the places are made."""
     old_mask = os.umask(0o022)
     try:
         for path in [*SCRATCH, *(path for (path,) in plan["folders"])]:
-            os.makedirs(root + path, exist_ok=True)
+            _below(root, path).mkdir(parents=True, exist_ok=True)
         for path, text in plan["files"]:
-            _write(root + path, text)
+            _write(_below(root, path), text)
         for path, target in plan["links"]:
-            os.makedirs(os.path.dirname(root + path), exist_ok=True)
-            os.symlink(target, root + path)
+            link = _below(root, path)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
         for source, path in plan["copies"]:
-            shutil.copytree(source, root + path)
+            shutil.copytree(source, _below(root, path))
         for source, path in plan["binds"]:
-            if os.path.isdir(source):
-                os.makedirs(root + path, exist_ok=True)
+            if Path(source).is_dir():
+                _below(root, path).mkdir(parents=True, exist_ok=True)
             else:
-                _write(root + path, "")
+                _write(_below(root, path), "")
     finally:
         os.umask(old_mask)
-    os.chmod(root, 0o755)
 
 
-def _write(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    Path(path).write_text(text)
+def _below(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def _is_alive(mark: str) -> bool:
     try:
-        return process_mark(int(mark.split("-")[0])) == mark
+        return process_mark(int(mark.partition("-")[0])) == mark
     except OSError:
         return False

@@ -1,7 +1,7 @@
 """The host's end of a gVisor sandbox's file server: guests' files and their use of memory, asked for over one socket.
 
-Promises: nothing that comes back is believed before it is checked: frames have a size limit and a schema, answers a budget; a
-breach or a silence ends the whole sandbox. What is wrong with one file is a FileError and ends nothing.
+Promises: nothing that comes back is believed before it is checked: frames have a size limit and a schema, answers a
+budget; a breach or a silence ends the whole sandbox. What is wrong with one file is a FileError and ends nothing.
 """
 
 from __future__ import annotations
@@ -63,19 +63,20 @@ class RemoteFiles:
         answer = await self._ask({"op": "list", "box": box, "entries": MAX_ENTRIES}, room=MAX_ENTRIES)
         found: Snapshot = {}
         for entry in answer.entries:
-            if not (isinstance(entry, list) and [type(part) for part in entry] == [str, int, int, int]):
+            if not _has_types(entry, [str, int, int, int]):
                 self._break()
                 raise SandboxFailed("a listing of a wrong shape")
             found[entry[0]] = (entry[1], entry[2], entry[3])
         return found
 
-    async def usage(self, boxes: Sequence[int], uids: Sequence[int]) -> list[int]:
-        """Memory that each of these guests holds, in bytes. Raises SandboxFailed."""
-        answer = await self._ask({"op": "usage", "boxes": boxes, "uids": uids}, room=len(boxes))
-        if len(answer.entries) != len(boxes) or not all(type(size) is int for size in answer.entries):
+    async def usage(self, boxes: Sequence[int], uids: Sequence[int], entries: int) -> list[tuple[int, int]]:
+        """Bytes and files that each of these guests holds, files counted up to `entries`. Raises SandboxFailed."""
+        request = {"op": "usage", "boxes": boxes, "uids": uids, "entries": entries}
+        answer = await self._ask(request, room=len(boxes))
+        if len(answer.entries) != len(boxes) or not all(_has_types(pair, [int, int]) for pair in answer.entries):
             self._break()
             raise SandboxFailed("a measurement of a wrong shape")
-        return answer.entries
+        return [(pair[0], pair[1]) for pair in answer.entries]
 
     def close(self) -> None:
         """Fail what waits for an answer. May be called again."""
@@ -161,3 +162,7 @@ class RemoteFiles:
     def _break(self) -> None:
         self.close()
         self._on_breach()
+
+
+def _has_types(entry: Any, types: list[type]) -> bool:
+    return isinstance(entry, list) and [type(part) for part in entry] == types

@@ -264,6 +264,7 @@ def zygote_spec(
         "library_folders": layout.library_folders,
         "tidy_heap": bool(preload),
         "cgroups": list(cgroups),
+        "folders": [os.path.dirname(scratch)] if scratch else [],  # the keeper removes these and the groups if the host dies
     }
 
 

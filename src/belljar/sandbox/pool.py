@@ -122,10 +122,16 @@ class Pool:
 
     async def acquire(self) -> GuestSession:
         """A fresh session of your own; close it when done. Raises AtCapacity, SandboxFailed."""
-        session = await self._take()
-        self._owned.add(session)
-        session.on_close(self._release)
-        return session
+        if self._closed or self._backend is None:
+            raise AtCapacity("the pool is closed")
+        while self._stock:
+            session = self._stock.popleft()
+            if session.alive:
+                self._hand_out(session)
+                asyncio.get_running_loop().call_soon(self._refill)
+                return session
+            self._drop(session)
+        return await self._wait_for_one()
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[GuestSession]:
@@ -156,15 +162,7 @@ class Pool:
             raise SandboxFailed("the pool has not been started")
         return self._backend
 
-    async def _take(self) -> GuestSession:
-        if self._closed or self._backend is None:
-            raise AtCapacity("the pool is closed")
-        while self._stock:
-            session = self._stock.popleft()
-            if session.alive:
-                asyncio.get_running_loop().call_soon(self._refill)
-                return session
-            self._drop(session)
+    async def _wait_for_one(self) -> GuestSession:
         if len(self._waiting) >= self._queue_size:
             raise AtCapacity(f"at capacity: {len(self._owned)} sandboxes in use, {len(self._waiting)} requests waiting")
         waiter: asyncio.Future[GuestSession] = asyncio.get_running_loop().create_future()
@@ -175,7 +173,7 @@ class Pool:
                 return await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._give(waiter.result())  # it came in the moment in which we gave up
+                self._drop(waiter.result())  # it came in the moment in which we gave up
             if not isinstance(error, TimeoutError):
                 raise
             reason = f" ({self._last_failure})" if self._last_failure else ""
@@ -183,6 +181,10 @@ class Pool:
         finally:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiter)
+
+    def _hand_out(self, session: GuestSession) -> None:
+        self._owned.add(session)
+        session.on_close(self._release)
 
     def _release(self, session: GuestSession) -> None:
         self._owned.discard(session)
@@ -197,16 +199,15 @@ class Pool:
         for _ in range(min(wanted, self._max - alive, MAX_BIRTHS - len(self._births))):
             task = asyncio.create_task(self._bear())
             self._births.add(task)
-            task.add_done_callback(self._after_birth)
-
-    def _after_birth(self, task: asyncio.Task[None]) -> None:
-        self._births.discard(task)
-        self._refill()
+            task.add_done_callback(lambda _: self._refill())
 
     async def _bear(self) -> None:
         assert self._backend is not None
         try:
-            session = await self._backend.session()
+            try:
+                session = await self._backend.session()
+            finally:
+                self._births.discard(asyncio.current_task())  # type: ignore[arg-type]  # from here on counted as what it is
         except (SandboxFailed, IsolationUnavailable, ImageError, OSError) as error:
             self._on_failure(error if isinstance(error, BelljarError) else SandboxFailed(str(error)))
             return
@@ -221,6 +222,7 @@ class Pool:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
+                self._hand_out(session)  # now, not when the waiter wakes: it must count all the time
                 waiter.set_result(session)
                 return
         self._stock.append(session)

@@ -27,6 +27,7 @@ from belljar.sandbox.cgroup import Group
 from belljar.sandbox.threads import in_thread
 
 CHUNK = 1 << 16
+MEMORY_SECONDS = 0.25  # between looks at the group's count of out-of-memory kills
 GRACE_SECONDS = 1.0  # between the interrupt and the kill
 DEATH_SECONDS = 2.0
 QUIET_FILES = 200  # as many entries are listed in passing; more than that in a thread
@@ -53,6 +54,9 @@ class Guest:
 class _Run:
     """One execution under way."""
 
+    timer: asyncio.TimerHandle
+    memory_timer: asyncio.TimerHandle
+
     def __init__(self, number: int, limits: Limits, timeout: float) -> None:
         self.number = number
         self.timeout = timeout
@@ -65,7 +69,6 @@ class _Run:
         self.done: dict[str, Any] | None = None
         self.timed_out = False
         self.listening = False
-        self.timer: asyncio.TimerHandle | None = None
 
     def show(self, event: Event) -> None:
         self.events.append(event)
@@ -132,6 +135,7 @@ class GuestSession:
         self._count += 1
         run = self._run = _Run(self._count, self._limits, self._limits.timeout if timeout is None else timeout)
         run.timer = self._loop.call_later(run.timeout, self._on_deadline, run)
+        run.memory_timer = self._loop.call_later(MEMORY_SECONDS, self._look_at_memory, run)
         self._listen()
         run.listening = True
         try:
@@ -141,6 +145,7 @@ class GuestSession:
             execution = await self._finish(run)
         finally:
             run.timer.cancel()
+            run.memory_timer.cancel()
             self._run = None
             self._stop_listening()
             if run.done is None and not self._dead:  # the caller left in the middle
@@ -350,6 +355,14 @@ class GuestSession:
             run.timed_out = True
             self._signal(signal.SIGINT)
             run.timer = self._loop.call_later(GRACE_SECONDS, self._kill)
+
+    def _look_at_memory(self, run: _Run) -> None:
+        """Where a child process was killed for memory, all of the guest goes: it did use too much."""
+        if self._run is run and run.done is None:
+            if self._ran_out_of_memory():
+                self.kill_for_memory()
+            else:
+                run.memory_timer = self._loop.call_later(MEMORY_SECONDS, self._look_at_memory, run)
 
     def _on_death(self) -> None:
         if self._dead:

@@ -100,7 +100,8 @@ ATTACKS = (
         action="search all of the own memory, which was the zygote's, for the host's secrets",
         wall="the zygote never had them",
         code="""
-marks, found = (b"belljar-" + b"secret-", b"BELLJAR_" + b"CANARY"), 0
+import re
+pattern, found = re.compile(rb"belljar[-]secret-[0-9a-f]{32}|BELLJAR[_]CANARY="), 0
 with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
     for line in maps:
         start, end = (int(word, 16) for word in line.split()[0].split("-"))
@@ -110,7 +111,7 @@ with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
                 data = memory.read(end - start)
             except OSError:
                 continue
-            found += sum(data.count(mark) for mark in marks)
+            found += len(pattern.findall(data))
 print(found)
 """,
         sees="0",

@@ -8,6 +8,8 @@ NET = "network namespace; seccomp"
 AT_ONCE = """
 import socket
 started = time.monotonic()
+def show(*seen):
+    print(*seen, end=" ")
 def connect(family, kind, address):
     with socket.socket(family, kind) as sock:
         sock.settimeout(5)
@@ -19,7 +21,7 @@ SEES = {"full": "ENETUNREACH at once", "container": "EPERM at once"}
 
 
 def _out(name: str, action: str, body: str, sees: dict[str, str] | str = SEES) -> Attack:
-    return Attack(name=name, action=action, wall=NET, code=AT_ONCE + body.replace("show(", "print(end=' ', *(") + DONE, sees=sees)
+    return Attack(name=name, action=action, wall=NET, code=AT_ONCE + body + DONE, sees=sees)
 
 
 ATTACKS = (
@@ -27,34 +29,34 @@ ATTACKS = (
         "connect_outside_tcp",
         "connect to addresses of the internet by TCP, IPv4 and IPv6",
         "show(several(*(tried(connect, f, socket.SOCK_STREAM, (a, 443)) for f, a in"
-        " ((socket.AF_INET, '1.1.1.1'), (socket.AF_INET, '192.168.0.1'), (socket.AF_INET6, '2606:4700::1111')))),)",
+        " ((socket.AF_INET, '1.1.1.1'), (socket.AF_INET, '192.168.0.1'), (socket.AF_INET6, '2606:4700::1111'))))",
     ),
     _out(
         "send_outside_udp",
         "send a datagram to the internet and to the local network's broadcast",
-        "show(several(*(tried(connect, socket.AF_INET, socket.SOCK_DGRAM, (a, 53)) for a in ('8.8.8.8', '10.0.0.1'))),)",
+        "show(several(*(tried(connect, socket.AF_INET, socket.SOCK_DGRAM, (a, 53)) for a in ('8.8.8.8', '10.0.0.1'))))",
     ),
     _out(
         "look_up_names",
         "DNS: look up a name on the internet",
-        "show(several(tried(socket.getaddrinfo, 'example.com', 80), tried(socket.gethostbyname, 'example.org')),)",
+        "show(several(tried(socket.getaddrinfo, 'example.com', 80), tried(socket.gethostbyname, 'example.org')))",
         "(gaierror|EPERM|OSError| )+ at once",
     ),
     _out(
         "fetch_over_http",
         "fetch a page with urllib",
-        "import urllib.request\nshow(tried(urllib.request.urlopen, 'http://1.1.1.1', timeout=5),)",
+        "import urllib.request\nshow(tried(urllib.request.urlopen, 'http://1.1.1.1', timeout=5))",
         "URLError at once",
     ),
     _out(
         "ask_cloud_metadata",
         "connect to the metadata service of clouds, 169.254.169.254",
-        "show(tried(connect, socket.AF_INET, socket.SOCK_STREAM, ('169.254.169.254', 80)),)",
+        "show(tried(connect, socket.AF_INET, socket.SOCK_STREAM, ('169.254.169.254', 80)))",
     ),
     _out(
         "connect_host_loopback",
         "connect to a service of the host's on 127.0.0.1, TCP and UDP",
-        "show(several(tried(connect, socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', @port@))),)\n"
+        "show(several(tried(connect, socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', @port@))))\n"
         "tried(lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', @udp@)))",
         {"full": "ECONNREFUSED at once", "container": "EPERM at once"},
     ),
@@ -138,7 +140,7 @@ import socket
 own = socket.socket(fileno=os.dup(3))
 print(several(tried(own.connect, "/run/docker.sock"), tried(own.bind, "/tmp/x"), tried(own.listen), tried(own.sendto, b"", "/x")))
 """,
-        sees={"full": "(EISCONN|EINVAL|ENOENT|EPERM| )+", "container": "EISCONN EPERM"},
+        sees={"full": "(EISCONN|EINVAL|ENOENT|None| )+", "container": "EISCONN EPERM"},
     ),
     Attack(
         name="see_host_connections",

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from belljar.errors import IsolationUnavailable
 from belljar.sandbox.cgroup import process_mark
 from belljar.sandbox.forkserver import ForkServer
 
@@ -24,6 +25,12 @@ class Container(ForkServer):
     profile = "container"
     _needs_folder = True
     _base = ""
+
+    def _prepare(self) -> None:
+        if self._is_root:
+            for path in (self._image.path, self._image.base_prefix, Path(tempfile.gettempdir())):
+                _check_reachable(path)
+        super()._prepare()
 
     def _scratch(self) -> str:
         _sweep_folders()
@@ -46,6 +53,14 @@ class Container(ForkServer):
     def _clean_up(self) -> None:
         if self._base:
             _remove(self._base)
+
+
+def _check_reachable(path: Path) -> None:
+    """A guest of root runs under an id of its own, and sees the host's folders as any stranger does."""
+    for folder in (path, *path.parents):
+        if not folder.stat().st_mode & 0o001:
+            hint = "keep image, interpreter and TMPDIR in folders open to others (images: BELLJAR_HOME=/var/lib/belljar)"
+            raise IsolationUnavailable(f"{path} cannot be reached by the ids of sandboxes: {folder} is closed; {hint}")
 
 
 def _sweep_folders() -> None:

@@ -1,8 +1,9 @@
-"""The gvisor profile: a zygote and all its guests inside one gVisor sandbox, whose kernel stands between them and the host's.
+"""The gvisor profile: a zygote and all its guests inside one gVisor sandbox, whose kernel stands before the host's.
 
-Covered: the outer wall (runsc), inner walls between the guests, sessions like those of other profiles, ends and clean-up.
-Not covered: a limit on the number of files, and a guest's own share of processor time; memory is bounded for each guest by
-a watchdog inside, and by the kernel for the sandbox as a whole where there are cgroups. docs/gvisor.md says more.
+Covered: the outer wall (runsc), inner walls between the guests, sessions like those of other profiles, ends, clean-up.
+Not covered: a guest's own share of processor time. Memory and the number of files are bounded for each guest by a
+watchdog that looks from inside, and memory by the kernel for the sandbox as a whole where there are cgroups.
+docs/gvisor.md says more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import collections
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +26,7 @@ from typing import Any
 from belljar.errors import BelljarError, FileError, IsolationUnavailable, SandboxFailed
 from belljar.guest.frames import write_frame
 from belljar.sandbox import cgroup, files, gvisor_bundle, plan
-from belljar.sandbox.base import Limits, host_cpus
+from belljar.sandbox.base import GuestError, Limits, Outcome, host_cpus
 from belljar.sandbox.birth import Hello
 from belljar.sandbox.forkserver import SPAWN_SECONDS, ForkServer, Options
 from belljar.sandbox.gvisor_files import RemoteFiles
@@ -35,7 +37,9 @@ from belljar.sandbox.watchdog import INTERVAL_SECONDS
 from belljar.sandbox.zygote import HANDLERS, PACKET, Zygote, next_id
 
 PROCESSES = 16384  # on the host: threads of gVisor's own and, with its ptrace platform, two for each of a guest's
-# The resource limits that gVisor lets be set (pkg/sentry/kernel, setableLimits); the others stand for facilities it has not.
+TICKS_A_COUNT = 20  # files are counted once in so many looks of the watchdog: that means reading every folder
+ALLOWANCE = 16  # names that are there from the start
+# The resource limits that gVisor lets be set (pkg/sentry/limits); the others stand for facilities that it has not.
 RLIMITS = ("RLIMIT_CORE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_FSIZE", "RLIMIT_MEMLOCK")
 PLAN_PACKET = b'{"op":"plan"}'
 # Messages of a sandbox and the types of their fields: other than a zygote of the full profile, it is not believed.
@@ -95,6 +99,7 @@ class Gvisor(ForkServer):
     def _sandbox_request(self, number: int, uid: int) -> dict[str, Any]:
         request = self._request(number, uid, "")
         rlimits = {name: value for name, value in request["rlimits"].items() if name in RLIMITS}
+        rlimits["RLIMIT_NPROC"] -= 1  # gVisor counts those that a process may start
         return request | {"rlimits": rlimits, "memory": self._limits.memory, "folder_by_name": True}
 
     async def close(self) -> None:
@@ -107,23 +112,23 @@ class Gvisor(ForkServer):
         self._sessions.discard(session)
 
     async def _watch(self) -> None:
-        """Memory of the sessions that run something, asked of their sandbox at intervals."""
-        while True:
+        """Memory and files of the sessions that run something, asked of their sandbox at intervals."""
+        for tick in itertools.count():
             await asyncio.sleep(INTERVAL_SECONDS)
             by_zygote: dict[SandboxZygote, list[SandboxSession]] = collections.defaultdict(list)
             for session in self._sessions:
                 if isinstance(session, SandboxSession) and session.busy:
                     by_zygote[session.zygote].append(session)
+            entries = 0 if tick % TICKS_A_COUNT else self._limits.files_count + ALLOWANCE + 1
             for zygote, busy in by_zygote.items():
                 with contextlib.suppress(BelljarError):
-                    sizes = await zygote.files.usage([s.number for s in busy], [s.uid for s in busy])
-                    for session, size in zip(busy, sizes, strict=True):
-                        if size > self._limits.memory and session.busy:
-                            session.kill_for_memory()
+                    found = await zygote.files.usage([s.number for s in busy], [s.uid for s in busy], entries)
+                    for session, (size, count) in zip(busy, found, strict=True):
+                        session.judge(size, count)
 
 
 def sandbox_spec(image: Image, preload: Any, place: cgroup.Place | None) -> dict[str, Any]:
-    """The plan of a sandbox: the full profile's tree and seccomp filter, this profile's walls, and what is mounted inside."""
+    """The plan of a sandbox: the full profile's tree and seccomp filter, this profile's walls, and mounts inside."""
     groups = [str(folder) for folder in place.distinct] if place else []
     spec = plan.zygote_spec(image, "full", preload=preload, landlock_abi=0, is_root=True, cgroups=groups)
     links = spec["root"]["links"]
@@ -263,14 +268,14 @@ class SandboxZygote(Zygote):
 def _read_message(data: bytes) -> dict[str, Any]:
     """Raises ValueError for what is no message of FIELDS."""
     message = json.loads(data)
-    fields = FIELDS.get(message.get("op")) if isinstance(message, dict) else None
+    fields = FIELDS.get(str(message.get("op"))) if isinstance(message, dict) else None
     if fields is None or any(type(message.get(name)) is not kind for name, kind in fields.items()):
         raise ValueError("a message of no known shape")
     return dict(message)
 
 
 async def _bear(zygote: SandboxZygote, request: dict[str, Any]) -> Guest:
-    """A guest that stands behind all its walls and waits for code; no group, no pid: it lives in another kernel."""
+    """A guest that stands behind its walls and waits for code; no group, no pid: it lives in another kernel."""
     with contextlib.ExitStack() as stack:
         ours, theirs = socket.socketpair()
         stack.callback(ours.close)
@@ -289,9 +294,7 @@ async def _bear(zygote: SandboxZygote, request: dict[str, Any]) -> Guest:
         ours.send(write_frame({"op": "go"}))
         await hello.expect("ready", status)
         stack.pop_all()
-        return Guest(
-            session=ours, stdout=ends[0][0], stderr=ends[1][0], pid=0, pidfd=-1, folder=-1, status=status
-        )
+        return Guest(session=ours, stdout=ends[0][0], stderr=ends[1][0], pid=0, pidfd=-1, folder=-1, status=status)
 
 
 class SandboxSession(GuestSession):
@@ -311,6 +314,7 @@ class SandboxSession(GuestSession):
         self.number = number
         self.uid = uid
         self._draining = False
+        self._too_many_files = False
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Put a file below the working folder. Raises FileError, SessionClosed."""
@@ -338,6 +342,20 @@ class SandboxSession(GuestSession):
         except (SandboxFailed, FileError):
             return {}
 
+    def judge(self, size: int, count: int) -> None:
+        """End it where it holds more memory (bytes) or more files than it may."""
+        if self.busy and size > self._limits.memory:
+            self.kill_for_memory()
+        if self.busy and count > self._limits.files_count + ALLOWANCE:
+            self._too_many_files = True
+            self._kill()
+
+    async def _death_verdict(self) -> tuple[Outcome, GuestError]:
+        if self._too_many_files:
+            note = f"the sandbox made more than its {self._limits.files_count:,} files"
+            return Outcome.KILLED, GuestError(name="OSError", value=note, traceback=f"OSError: {note}")
+        return await super()._death_verdict()
+
     def _signal(self, number: int) -> None:
         if not self._guest.status.done():
             self.zygote.signal(self.number, number)
@@ -350,8 +368,9 @@ class SandboxSession(GuestSession):
             self._draining = False
 
     def _on_output(self, name: str) -> None:
-        """Results first: the guest waits until its pipes have been read before it sends one, and cannot see the other way
-        whether this socket has been read (gVisor has no SIOCOUTQ for a host's socket)."""
+        """Results first: the guest waits until its pipes have been read before it sends one, but cannot see whether
+        this socket has been read (gVisor has no SIOCOUTQ for a host's socket).
+        """
         if not self._draining:
             self._on_control()
         super()._on_output(name)
