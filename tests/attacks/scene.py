@@ -29,7 +29,7 @@ MIB = 1 << 20
 NO_PID = (1 << 22) - 1  # where the host cannot know it: a number that hardly any process has
 # One set of limits for all attacks, so that they share a zygote: small ones, which are soon reached.
 LIMITS = Limits(
-    timeout=8.0, memory=192 * MIB, processes=32, files_bytes=16 * MIB, files_count=400, output_bytes=64 * 1024
+    timeout=8.0, memory=192 * MIB, processes=64, files_bytes=16 * MIB, files_count=400, output_bytes=64 * 1024
 )
 SECRET_MARK = "belljar-" + "secret-"  # noqa: ISC003 -- in two pieces, so that guest code can be told from a find
 NEIGHBOUR = """

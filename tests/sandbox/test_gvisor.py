@@ -59,7 +59,7 @@ pytestmark = [
     pytest.mark.xdist_group("gvisor"),
 ]
 
-LIMITS = Limits(timeout=10, memory=256 * MIB, files_bytes=16 * MIB, output_bytes=20_000, processes=16)
+LIMITS = Limits(timeout=10, memory=256 * MIB, files_bytes=16 * MIB, files_count=2000, output_bytes=20_000, processes=16)
 OPTIONS = Options(limits=LIMITS, preload=())
 
 
@@ -86,7 +86,7 @@ async def value(session: Any, code: str) -> Any:
     return json.loads(execution.stdout)
 
 
-# --- sessions -------------------------------------------------------------------------------------------------------------
+# --- sessions ---------------------------------------------------------------------------------------------------------
 
 
 async def test_state_stays_and_the_last_value_is_shown(session: SandboxSession) -> None:
@@ -227,7 +227,13 @@ async def test_a_path_outside_is_refused(session: SandboxSession, path: str) -> 
 
 
 async def test_links_fifos_and_large_files_are_refused(session: SandboxSession) -> None:
-    code = "import os\nos.symlink('/etc/passwd', 'link')\nos.symlink('/etc', 'folder')\nos.mkfifo('fifo')\nos.mkdir('dir')\n"
+    code = (
+        "import os\n"
+        "os.symlink('/etc/passwd', 'link')\n"
+        "os.symlink('/etc', 'folder')\n"
+        "os.mkfifo('fifo')\n"
+        "os.mkdir('dir')\n"
+    )
     assert (await session.run(code + "open('real', 'w').write('real')")).ok
     for path in ("link", "folder/passwd", "fifo", "dir", "none"):
         with pytest.raises(FileError):
@@ -245,7 +251,13 @@ async def test_a_link_to_a_folder_leads_nowhere(backend: Gvisor, session: Sandbo
     """This release of gVisor follows a link to a folder even where O_NOFOLLOW is said."""
     other = await backend.session()
     await other.write_file("theirs", b"secret")
-    code = f"import os\nos.symlink('/guests/{other.number}/mnt/data', 'a')\nos.symlink('/', 'b')\nos.mkdir('real')\nos.symlink('real', 'c')"
+    code = (
+        "import os\n"
+        f"os.symlink('/guests/{other.number}/mnt/data', 'a')\n"
+        "os.symlink('/', 'b')\n"
+        "os.mkdir('real')\n"
+        "os.symlink('real', 'c')"
+    )
     assert (await session.run(code)).ok
     for path in ("a/theirs", "b/etc/passwd", "c/x"):
         with pytest.raises(FileError):
@@ -262,6 +274,30 @@ async def test_a_flood_of_files_is_ended(session: SandboxSession) -> None:
     assert execution.outcome is Outcome.KILLED
     assert execution.error is not None
     assert "files" in execution.error.value
+
+
+async def test_files_made_between_two_looks_count(session: SandboxSession) -> None:
+    execution = await session.run(f"for n in range({LIMITS.files_count + 50}): open(f'{{n}}', 'w').close()")
+    assert execution.outcome is Outcome.KILLED
+
+
+async def test_memory_taken_after_the_execution_counts(session: SandboxSession) -> None:
+    code = "import threading, time\ndef grow():\n    time.sleep(0.3)\n    global x\n    x = b'x' * (200 << 20)\n"
+    code += "for _ in range(3):\n    import os\n    if os.fork() == 0:\n        grow()\n        time.sleep(60)"
+    assert (await session.run(code)).ok
+    for _ in range(100):
+        if not session.alive:
+            break
+        await asyncio.sleep(0.1)
+    assert not session.alive
+
+
+@pytest.mark.parametrize("code", ["os.close(3)", "os.execv('/bin/sleep', ['sleep', '9'])"])
+async def test_a_guest_that_leaves_its_session_is_ended(session: SandboxSession, code: str) -> None:
+    execution = await session.run(f"import os, time\n{code}\ntime.sleep(9)")
+    assert execution.outcome is Outcome.KILLED
+    assert not session.alive
+    await asyncio.wait_for(session._guest.status, 1)
 
 
 async def test_the_folder_has_a_size(session: SandboxSession) -> None:
@@ -290,7 +326,7 @@ async def test_many_at_once(backend: Gvisor) -> None:
         await s.close()  # again: nothing happens
 
 
-# --- walls ----------------------------------------------------------------------------------------------------------------
+# --- walls ------------------------------------------------------------------------------------------------------------
 
 
 async def test_the_kernel_is_gvisors(session: SandboxSession) -> None:
@@ -299,7 +335,10 @@ async def test_the_kernel_is_gvisors(session: SandboxSession) -> None:
 
 
 async def test_an_unprivileged_process_of_its_own_namespaces(session: SandboxSession) -> None:
-    code = "import os, socket\nstatus = dict(l.split(':\\t') for l in open('/proc/self/status').read().splitlines() if ':\\t' in l)\n"
+    code = (
+        "import os, socket\n"
+        "status = dict(l.split(':\\t') for l in open('/proc/self/status').read().splitlines() if ':\\t' in l)\n"
+    )
     code += (
         "RESULT = [os.getuid(), os.getpid(), [int(status[n], 16) for n in ('CapPrm', 'CapEff', 'CapBnd', 'CapInh')],"
     )
@@ -372,12 +411,18 @@ async def test_is_refused(session: SandboxSession, code: str) -> None:
 
 async def test_guests_do_not_see_each_other(backend: Gvisor) -> None:
     one, two = [await backend.session() for _ in range(2)]
-    code = "import socket, os, ctypes\nopen('secret', 'w').write('s'); open('/tmp/secret', 'w').write('s'); open('/dev/shm/secret', 'w').write('s')\n"
+    code = (
+        "import socket, os, ctypes\n"
+        "open('secret', 'w').write('s'); open('/tmp/secret', 'w').write('s'); open('/dev/shm/secret', 'w').write('s')\n"
+    )
     code += "tcp = socket.socket(); tcp.bind(('127.0.0.1', 5001)); tcp.listen()\n"
     code += "unix = socket.socket(socket.AF_UNIX); unix.bind('/tmp/name'); unix.listen()\n"
     code += "shm = ctypes.CDLL(None).shmget(77, 4096, 0o1666)"
     assert (await one.run(code)).ok
-    look = "import os, socket, ctypes\nfound = [p for p in ('/mnt/data', '/tmp', '/dev/shm') if 'secret' in os.listdir(p)]\n"
+    look = (
+        "import os, socket, ctypes\n"
+        "found = [p for p in ('/mnt/data', '/tmp', '/dev/shm') if 'secret' in os.listdir(p)]\n"
+    )
     look += "for kind, place in ((socket.AF_INET, ('127.0.0.1', 5001)), (socket.AF_UNIX, '/tmp/name')):\n"
     look += "    try: socket.socket(kind).connect(place); found.append(str(place))\n    except OSError: pass\n"
     look += "if ctypes.CDLL(None).shmget(77, 4096, 0) >= 0: found.append('shm')\nRESULT = found"
@@ -396,7 +441,17 @@ async def test_random_state_is_each_guests_own(backend: Gvisor) -> None:
 
 
 async def test_a_fork_bomb_stays_in_its_limit(backend: Gvisor, session: SandboxSession) -> None:
-    code = "import os\nn = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            import time; time.sleep(60)\n        n += 1\nexcept OSError: pass\nprint(n)"
+    code = (
+        "import os\n"
+        "n = 0\n"
+        "try:\n"
+        "    while True:\n"
+        "        if os.fork() == 0:\n"
+        "            import time; time.sleep(60)\n"
+        "        n += 1\n"
+        "except OSError: pass\n"
+        "print(n)"
+    )
     execution = await session.run(code)
     assert execution.ok, execution
     assert int(execution.stdout) < LIMITS.processes
@@ -535,7 +590,7 @@ async def test_bundles_of_dead_hosts_are_swept() -> None:
     mine.rmdir()
 
 
-# --- what comes out of a sandbox is not believed ---------------------------------------------------------------------------
+# --- what comes out of a sandbox is not believed ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,28 @@ async def test_closing_leaves_no_process(pools) -> None:
     await until(lambda: not descendants(os.getpid()) - before)
 
 
+ORPHANS = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(1)", "os.kill(os.getpid(), 9)"])
+async def test_daemons_die_with_their_session(pools, end: str) -> None:
+    pool = await pools(ready=0)
+    async with pool.session():
+        before = descendants(os.getpid())
+        session = await pool.acquire()
+        await session.run(ORPHANS + end)
+        await session.close()
+        await until(lambda: not descendants(os.getpid()) - before)
+
+
 async def test_an_image_that_is_not_there_is_named() -> None:
     with pytest.raises(ImageError, match="no-such-image"):
         await Pool("no-such-image").start()

@@ -52,7 +52,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to measure, and how long. `seconds` of each sustained load."""
+    """What to measure, and how long. `seconds` of each sustained load; `preload` None is the image's whole list."""
 
     image: str = "default"
     profile: str = "full"
@@ -61,6 +61,7 @@ class Settings:
     alive: int = 100
     warm_up: bool = True
     only: tuple[str, ...] = SECTIONS
+    preload: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ async def measure(settings: Settings, say: Say) -> Report:
     if set(settings.only) != {"run"}:
         say("starting a pool, all libraries")
         started = time.perf_counter()
-        async with Pool(settings.image, profile=settings.profile, ready=READY) as pool:
+        async with Pool(settings.image, profile=settings.profile, ready=READY, preload=settings.preload) as pool:
             report.limiter = str(pool.facts["limiter"])
             report.zygote = _zygote(pool, time.perf_counter() - started)
             await _with_all_libraries(report, pool, say)

@@ -164,6 +164,8 @@ def _capabilities(entry: Entry) -> None:
 def _no_new_privs(entry: Entry) -> None:
     k.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
     k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the last change of ids, which clears it
+    if entry.spec["profile"] != "full":
+        k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)  # orphans stay below this process, where the host finds and ends them
     if os.getppid() != entry.spec["parent"]:
         os._exit(1)  # the zygote died before we asked
 

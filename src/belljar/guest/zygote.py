@@ -81,7 +81,7 @@ class Zygote:
         self._filler = heap.fill_holes() if spec["tidy_heap"] else []
         gc.freeze()
         collapsed = heap.collapse() if spec["tidy_heap"] else 0
-        tell_host({"op": "ready", "imports": took, "huge_pages": collapsed})
+        tell_host({"op": "ready", "imports": took, "huge_pages": collapsed, "pid": os.getpid()})
 
     def serve(self) -> None:
         """Fork on request, report guests that end, until the host goes away."""

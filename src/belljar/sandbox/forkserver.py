@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,7 @@ class ForkServer:
             if isinstance(error, TimeoutError):
                 raise SandboxFailed(f"a sandbox was not ready in {SPAWN_SECONDS:.0f} s") from None
             raise
+        guest.end = self._ender(guest.pid)
         session = GuestSession(guest, self._limits, lambda ended: self._forget(ended, guest.group, folder))
         self._sessions.add(session)
         if self._watchdog is not None:
@@ -155,6 +156,9 @@ class ForkServer:
 
     def _remove_folder(self, folder: str) -> None:
         pass
+
+    def _ender(self, pid: int) -> Callable[[], None] | None:
+        return None
 
     def _clean_up(self) -> None:
         pass

@@ -38,7 +38,10 @@ STREAMS = ("stdout", "stderr")
 
 @dataclass(kw_only=True)
 class Guest:
-    """What the host holds of a guest: descriptors and facts. `uid` is set where files must be given to another user."""
+    """What the host holds of a guest: descriptors and facts. `uid` is set where files must be given to another user.
+
+    `end` ends all its processes where the death of the first does not take the others with it; it blocks.
+    """
 
     session: socket.socket
     stdout: int
@@ -49,6 +52,7 @@ class Guest:
     status: asyncio.Future[int]
     group: Group | None = None
     uid: int | None = None
+    end: Callable[[], None] | None = None
 
 
 class _Run:
@@ -95,6 +99,7 @@ class GuestSession:
         self.memory_exceeded = False
         guest.session.setblocking(False)
         self._loop.add_reader(guest.session, self._on_control)
+        guest.status.add_done_callback(lambda _: self._on_status())
         for name in STREAMS:
             os.set_blocking(getattr(guest, name), False)
 
@@ -183,9 +188,11 @@ class GuestSession:
         if self._closed:
             return
         self._closed = True
-        self._kill()
         self._unregister()
         guest = self._guest
+        self._kill()
+        if guest.end is not None:
+            await in_thread(guest.end)
         if not guest.status.done():
             with contextlib.suppress(TimeoutError, SandboxFailed):
                 await asyncio.wait_for(asyncio.shield(guest.status), DEATH_SECONDS)
@@ -307,6 +314,12 @@ class GuestSession:
             self._kill()
             self._on_death()
 
+    def _on_status(self) -> None:
+        """The first process has ended. What it sent is read first; children that hold its socket keep it no longer alive."""
+        if not (self._dead or self._closed):
+            self._on_control()
+            self._on_death()
+
     def _on_frame(self, head: dict[str, Any], blob: bytes) -> None:
         run = self._run
         if run is None or head.get("id") != run.number or run.done is not None:
@@ -395,7 +408,11 @@ class GuestSession:
             kernel.pidfd_send_signal(self._guest.pidfd, number)
 
     def _kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        """SIGKILL to the first process; in a pid namespace of its own nothing outlives that."""
+        if self._guest.end is None or self._closed:
+            self._signal(signal.SIGKILL)
+        else:
+            self._loop.run_in_executor(None, self._guest.end)
 
 
 def _ended(name: str, value: str) -> GuestError:

@@ -40,6 +40,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self.imports: dict[str, float] = {}
+        self.own_pid = 0  # as the zygote sees itself: the host's view only where they share a pid namespace
 
     @property
     def alive(self) -> bool:
@@ -63,7 +64,8 @@ class Zygote:
         self._loop.add_reader(ours, self._on_message)
         try:
             async with asyncio.timeout(START_SECONDS):
-                self.imports = (await self._ready)["imports"]
+                ready = await self._ready
+            self.imports, self.own_pid = ready["imports"], ready["pid"]
         except TimeoutError:
             await self.close()
             raise SandboxFailed(f"the zygote of image {self._image.name} was not ready in {START_SECONDS:.0f} s") from None

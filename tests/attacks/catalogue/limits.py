@@ -63,7 +63,7 @@ DEATHS = (
     _ends("kill_own_runner", "os.kill(1, SIGKILL), os.kill(os.getpid(), SIGKILL)", ("ok", "killed"), "tried(os.kill, 1, 9), os.kill(os.getpid(), 9)", "the host sees the end"),
     _ends("crash_in_c", "a segmentation fault in C", "killed", "ctypes.string_at(0)", "the host sees the end"),
     _ends("abort", "abort()", "killed", "os.abort()", "the host sees the end"),
-    _ends("overflow_stack", "recursion without end, in Python and in C", ("error", "killed", "out_of_memory"), "sys.setrecursionlimit(10 ** 9)\ndef f(): return f()\nf()", "own stack"),
+    _ends("overflow_stack", "recursion without end, in Python and in C", ("error", "killed", "out_of_memory", "timeout"), "sys.setrecursionlimit(10 ** 9)\ndef f(): return f()\nf()", "own stack", timeout=2),
 )
 MEMORIES = (
     _ends("fill_memory", "a bytearray larger than the limit", "out_of_memory", f"block = bytearray({LIMITS.memory * 2})\nblock[::4096] = b'x' * len(block[::4096])", MEMORY),

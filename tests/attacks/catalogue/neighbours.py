@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from attacks.model import Attack
 from attacks.scene import Scene
 
 
-def _with_neighbour(code: str) -> object:
+def _with_neighbour(code: str) -> Callable[[Scene], str]:
     """Run the code beside a neighbour that lives; `@other@` is the neighbour's folder, `@other_pid@` its first process."""
 
     def drive(scene: Scene) -> str:
@@ -63,21 +64,21 @@ ATTACKS = (
         name="read_neighbour_files",
         action="read and write another sandbox's working folder and temporary files",
         wall="mount namespace; Landlock; a user id each where the host is root",
-        drive=_with_neighbour(FILES),  # type: ignore[arg-type]
+        drive=_with_neighbour(FILES),
         sees={"full": "ENOENT", "container": "EACCES"},
     ),
     Attack(
         name="read_neighbour_shared_memory",
         action="read and write another sandbox's files in /dev/shm and /tmp",
         wall="mount namespace; Landlock",
-        drive=_with_neighbour('print(several(read("/dev/shm/neighbour"), read("/tmp/neighbour"), read("@shm@"), tried(open, "@shm@", "r+")))'),  # type: ignore[arg-type]
+        drive=_with_neighbour('print(several(read("/dev/shm/neighbour"), read("/tmp/neighbour"), read("@shm@"), tried(open, "@shm@", "r+")))'),
         sees={"full": "ENOENT", "container": "EACCES|EACCES ENOENT"},
     ),
     Attack(
         name="signal_neighbour",
         action="kill another sandbox's processes",
         wall="pid namespace; Landlock (scope)",
-        drive=_with_neighbour(  # type: ignore[arg-type]
+        drive=_with_neighbour(
             "print(several(*(tried(os.kill, pid, n) for pid in range(@other_pid@, @other_pid@ + 3) for n in (9, 15, 19, 2) if pid != os.getpid())))"
         ),
         sees={"full": "ESRCH", "container": "EPERM|EPERM ESRCH"},
@@ -86,7 +87,7 @@ ATTACKS = (
         name="look_into_neighbour_process",
         action="read memory, environment, command line, descriptors of another sandbox's processes",
         wall="pid namespace; Landlock",
-        drive=_with_neighbour(  # type: ignore[arg-type]
+        drive=_with_neighbour(
             """
 base = "/proc/@other_pid@/"
 buffer = ctypes.create_string_buffer(64)
@@ -101,7 +102,7 @@ print(several(*(read(base + n) for n in ("mem", "environ", "maps", "cmdline")), 
         name="connect_to_neighbour",
         action="connect to another sandbox's servers: an abstract Unix socket, TCP on loopback",
         wall="network namespace; seccomp",
-        drive=_with_neighbour(  # type: ignore[arg-type]
+        drive=_with_neighbour(
             """
 import socket
 print(several(tried(lambda: socket.socket(socket.AF_UNIX).connect("\\0belljar-neighbour")),

@@ -29,7 +29,7 @@ ATTACKS = (
         "connect_outside_tcp",
         "connect to addresses of the internet by TCP, IPv4 and IPv6",
         "show(several(*(tried(connect, f, socket.SOCK_STREAM, (a, 443)) for f, a in"
-        " ((socket.AF_INET, '1.1.1.1'), (socket.AF_INET, '192.168.0.1'), (socket.AF_INET6, '2606:4700::1111'))))",
+        " ((socket.AF_INET, '1.1.1.1'), (socket.AF_INET, '192.168.0.1'), (socket.AF_INET6, '2606:4700::1111')))))",
     ),
     _out(
         "send_outside_udp",

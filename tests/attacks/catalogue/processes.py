@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from attacks.model import Attack
@@ -32,14 +33,14 @@ def _daemon(scene: Scene) -> str:
     return f"running {running > 0}, left {len(left)}"
 
 
-def _orphan(ending: str) -> object:
+def _orphan(ending: str, *words: str) -> Callable[[Scene], str]:
     """The same when the guest kills its own interpreter, by `ending`."""
 
     def drive(scene: Scene) -> str:
         mark = f"belljar-orphan-{secrets.token_hex(4)}"
         code = f"""
 import subprocess
-child = subprocess.Popen(["sh", "-c", "trap '' INT TERM HUP; while :; do sleep 0.1; done", "{mark}"], start_new_session=True)
+child = subprocess.Popen(["sh", "-c", "trap '' INT TERM HUP; while :; do sleep 0.1; done", "{mark}", *{words!r}], start_new_session=True)
 time.sleep(0.1)
 {ending}
 """
@@ -50,6 +51,29 @@ time.sleep(0.1)
             time.sleep(0.05)
         scene.end(left)
         return f"{execution.outcome}, alive {alive}, left {len(left)}"
+
+    return drive
+
+
+def _forked(ending: str) -> Callable[[Scene], str]:
+    """The same with a child that is a fork of the interpreter."""
+
+    def drive(scene: Scene) -> str:
+        code = f"""
+if os.fork() == 0:
+    os.setsid()
+    while True:
+        with open("alive", "a") as file:
+            file.write("x")
+        time.sleep(0.02)
+time.sleep(0.2)
+{ending}
+"""
+        with scene.attacked(code) as (sandbox, execution):
+            time.sleep(0.2)
+            before = len(sandbox.read_file("alive"))
+            time.sleep(0.2)
+            return f"{execution.outcome}, alive {sandbox.alive}, runs on {len(sandbox.read_file('alive')) > before}"
 
     return drive
 
@@ -120,7 +144,7 @@ print(several(*(read(base + name) for name in ("environ", "mem", "maps", "cmdlin
         action="kill(-1, SIGKILL), kill(0, SIGKILL) from a child",
         wall="pid namespace; Landlock (scope)",
         code='print(in_child(lambda: (os.kill(-1, 9), time.sleep(1))), in_child(lambda: (os.kill(0, 9), time.sleep(1))))',
-        sees="(0|SIGKILL|99) SIGKILL",
+        sees="((0|SIGKILL|99) SIGKILL)?",
         outcomes=("ok", "killed"),
     ),
     Attack(
@@ -236,14 +260,28 @@ print(several(call("move_pages", @canary_pid@, 0, 0, 0, 0, 0), call("migrate_pag
         name="outlive_session_by_exit",
         action="leave a child, and end the interpreter with os._exit",
         wall="the pid namespace ends with its first process",
-        drive=_orphan("os._exit(3)"),  # type: ignore[arg-type]
+        drive=_orphan("os._exit(3)"),
+        sees="exited, alive False, left 0",
+    ),
+    Attack(
+        name="outlive_session_by_fork",
+        action="leave a forked child, whose command line is the zygote's, and end the interpreter",
+        wall="the pid namespace ends with its first process",
+        drive=_forked("os._exit(0)"),
+        sees="exited, alive False, runs on False",
+    ),
+    Attack(
+        name="outlive_session_disguised",
+        action="leave a child with the zygote's command line, and end the interpreter",
+        wall="the pid namespace ends with its first process",
+        drive=_orphan("os._exit(3)", "zygote"),
         sees="exited, alive False, left 0",
     ),
     Attack(
         name="outlive_session_by_crash",
         action="leave a child, and crash the interpreter",
         wall="the pid namespace ends with its first process",
-        drive=_orphan("ctypes.string_at(0)"),  # type: ignore[arg-type]
+        drive=_orphan("ctypes.string_at(0)"),
         sees="killed, alive False, left 0",
     ),
     Attack(

@@ -9,14 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from belljar.errors import IsolationUnavailable
+from belljar.guest.launch import descendants
 from belljar.sandbox.cgroup import process_mark
 from belljar.sandbox.forkserver import ForkServer
 
 PREFIX = "belljar-"
+SWEEPS = 50
 
 
 class Container(ForkServer):
@@ -47,6 +51,9 @@ class Container(ForkServer):
             os.chown(folder, owner, owner)
         return folder
 
+    def _ender(self, pid: int) -> Callable[[], None] | None:
+        return lambda: _end_processes(pid, {zygote.pid: zygote.own_pid for zygote in self._zygotes})
+
     def _remove_folder(self, folder: str) -> None:
         _remove(folder)
 
@@ -61,6 +68,41 @@ def _check_reachable(path: Path) -> None:
         if not folder.stat().st_mode & 0o001:
             hint = "keep image, interpreter and TMPDIR in folders open to others (images: BELLJAR_HOME=/var/lib/belljar)"
             raise IsolationUnavailable(f"{path} cannot be reached by the ids of sandboxes: {folder} is closed; {hint}")
+
+
+def _end_processes(first: int, zygotes: Mapping[int, int]) -> None:
+    """End a guest and all that it started. Its orphans are below it, as its first process is their subreaper; where that has
+    died, they are below the zygote's keeper, which has no other child but the zygote. `zygotes`: keeper -> zygote.
+    """
+    _stop_all(lambda: descendants(first) | {first})
+    for _ in range(SWEEPS):
+        left = descendants(first) | {pid for pair in zygotes.items() for pid in _orphans(*pair)}
+        for pid in left | {first}:
+            _send(pid, signal.SIGKILL)
+        if not left:
+            return
+
+
+def _stop_all(find: Callable[[], set[int]]) -> None:
+    """Stop processes until no new ones appear, so that none can start another while they are ended one by one."""
+    stopped: set[int] = set()
+    for _ in range(SWEEPS):
+        new = find() - stopped
+        if not new:
+            return
+        for pid in new:
+            _send(pid, signal.SIGSTOP)
+        stopped |= new
+
+
+def _orphans(keeper: int, zygote: int) -> set[int]:
+    """Processes below a keeper that are neither its zygote nor below it."""
+    return descendants(keeper) - descendants(zygote) - {zygote}
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, number)
 
 
 def _sweep_folders() -> None:

@@ -19,7 +19,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,7 @@ from belljar.sandbox.watchdog import INTERVAL_SECONDS
 from belljar.sandbox.zygote import HANDLERS, PACKET, Zygote, next_id
 
 PROCESSES = 16384  # on the host: threads of gVisor's own and, with its ptrace platform, two for each of a guest's
+TICKS_A_LOOK = 4  # at sessions in which nothing is running
 TICKS_A_COUNT = 20  # files are counted once in so many looks of the watchdog: that means reading every folder
 ALLOWANCE = 16  # names that are there from the start
 # The resource limits that gVisor lets be set (pkg/sentry/limits); the others stand for facilities that it has not.
@@ -112,19 +113,24 @@ class Gvisor(ForkServer):
         self._sessions.discard(session)
 
     async def _watch(self) -> None:
-        """Memory and files of the sessions that run something, asked of their sandbox at intervals."""
+        """Memory and files of the sessions in use, asked of their sandbox: often where code runs, now and then where not."""
         for tick in itertools.count():
             await asyncio.sleep(INTERVAL_SECONDS)
             by_zygote: dict[SandboxZygote, list[SandboxSession]] = collections.defaultdict(list)
             for session in self._sessions:
-                if isinstance(session, SandboxSession) and session.busy:
+                if isinstance(session, SandboxSession) and session.is_due(tick):
                     by_zygote[session.zygote].append(session)
             entries = 0 if tick % TICKS_A_COUNT else self._limits.files_count + ALLOWANCE + 1
-            for zygote, busy in by_zygote.items():
+            for zygote, due in by_zygote.items():
                 with contextlib.suppress(BelljarError):
-                    found = await zygote.files.usage([s.number for s in busy], [s.uid for s in busy], entries)
-                    for session, (size, count) in zip(busy, found, strict=True):
-                        session.judge(size, count)
+                    await measure(zygote, due, entries)
+
+
+async def measure(zygote: SandboxZygote, sessions: Sequence[SandboxSession], entries: int) -> None:
+    """Ask what these guests hold, and end those that hold too much. Raises SandboxFailed."""
+    found = await zygote.files.usage([s.number for s in sessions], [s.uid for s in sessions], entries)
+    for session, (size, count) in zip(sessions, found, strict=True):
+        session.judge(size, count)
 
 
 def sandbox_spec(image: Image, preload: Any, place: cgroup.Place | None) -> dict[str, Any]:
@@ -325,7 +331,7 @@ class SandboxSession(GuestSession):
         self._known = await self._snapshot()
 
     async def read_file(self, path: str) -> bytes:
-        """A file below the working folder; works also when the interpreter has died. Raises FileError, SessionClosed."""
+        """A file below the working folder, also when the interpreter has died. Raises FileError, SessionClosed."""
         self._check_open()
         return await self.zygote.files.read(self.number, files.relative(path), self._limits.files_bytes)
 
@@ -342,13 +348,31 @@ class SandboxSession(GuestSession):
         except (SandboxFailed, FileError):
             return {}
 
+    def is_due(self, tick: int) -> bool:
+        """Whether the watchdog is to look at it now. Before its first execution a guest does nothing."""
+        return self.alive and self._count > 0 and (self.busy or tick % TICKS_A_LOOK == 0)
+
     def judge(self, size: int, count: int) -> None:
         """End it where it holds more memory (bytes) or more files than it may."""
-        if self.busy and size > self._limits.memory:
+        if size > self._limits.memory:
             self.kill_for_memory()
-        if self.busy and count > self._limits.files_count + ALLOWANCE:
+        if count > self._limits.files_count + ALLOWANCE:
             self._too_many_files = True
             self._kill()
+
+    async def _verdict(self, run: Any) -> tuple[Outcome, GuestError | None]:
+        """What it has made since the last look counts, too."""
+        if run.done is not None:
+            with contextlib.suppress(BelljarError):
+                await measure(self.zygote, [self], self._limits.files_count + ALLOWANCE + 1)
+        if self._too_many_files:
+            return await self._death_verdict()
+        return await super()._verdict(run)
+
+    def _on_death(self) -> None:
+        """A guest that has closed its session's socket and runs on is ended, too."""
+        super()._on_death()
+        self._kill()
 
     async def _death_verdict(self) -> tuple[Outcome, GuestError]:
         if self._too_many_files:
