@@ -21,7 +21,7 @@ from belljar.sandbox.image import find_image
 
 # Who runs Belljar, in the words of the table.
 USERS = {"root": "root", "user": "an ordinary user", "docker": "root in an ordinary container"}
-START_SECONDS, ATTACK_SECONDS = 60.0, 60.0
+START_SECONDS, ATTACK_SECONDS = 60.0, 30.0
 START = "import sys; sys.path[:0] = sys.argv[1:2]; from attacks.worker import main; main(*sys.argv[2:])"
 
 

@@ -116,8 +116,8 @@ class Scene:
         self._sockets = (named, abstract, self._tcp, self._udp)
 
     def _place_process(self) -> None:
-        command = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        command = [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]  # ends when this process does
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def _look(self) -> dict[str, object]:
         """The state of every canary: what an attack must not change."""

@@ -26,7 +26,7 @@ from . import kernel as k
 from .launch import CONTROL_FD, tell_host
 from .zygote import FDS_A_FORK, Zygote, describe_failure
 
-ROOTS = "/guests"  # a tmpfs: one folder for each guest, its root, and the devices that all of them bind
+ROOTS = "/belljar/guests"  # a tmpfs: one folder for each guest, its root, and the devices that all of them bind
 DEVICES = f"{ROOTS}/dev"
 PACKET = 1 << 16
 # Not NEWNS: it would separate nothing in this release, and in one where it does the zygote could not undo the mounts.

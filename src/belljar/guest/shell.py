@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import json
 import math
 import os
 import subprocess
@@ -23,6 +22,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+MAX_DEPTH = 90
 Emit = Callable[[dict[str, str], dict[str, Any], dict[str, bytes], bool], None]
 BINARY_KINDS = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "audio/wav", "video/mp4")
 
@@ -41,19 +41,23 @@ def split_bundle(bundle: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]
             texts[kind] = data
         else:
             try:
-                values[kind] = _finite(json.loads(json.dumps(data, default=str)))
-            except (TypeError, ValueError):
+                values[kind] = _plain(data)
+            except (TypeError, ValueError, RecursionError):
                 continue
     return texts, values, blobs
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null in their place."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON has it: no NaN and no infinity, null in their place; what JSON has no form for, as text."""
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deep")
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 class _Compiler(CachingCompiler):

@@ -26,6 +26,20 @@ class Outcome(enum.StrEnum):
     EXITED = "exited"  # the interpreter ended itself (os._exit)
 
 
+# Limit -> least value: what an idle interpreter needs, or what the kernel takes (cpu.cfs_quota_us is 1000 at least).
+LEAST: dict[str, float] = {
+    "timeout": 0.001,
+    "memory": 32 * MIB,
+    "processes": 1,
+    "cpus": 0.01,
+    "files_bytes": 64 << 10,
+    "files_count": 16,
+    "output_bytes": 0,
+    "results_bytes": 0,
+    "descriptors": 24,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one sandbox may use. Each field is an option of the command line, the environment and the library."""
@@ -39,6 +53,12 @@ class Limits:
     output_bytes: int = field(default=MIB, metadata={"help": "Kept of stdout, and of stderr, for one execution, in bytes."})
     results_bytes: int = field(default=20 * MIB, metadata={"help": "Results (images, tables) of one execution, in bytes."})
     descriptors: int = field(default=256, metadata={"help": "Open files of one process."})
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a limit under which not even an empty sandbox could live."""
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from belljar.guest.frames import FrameError
 from belljar.sandbox.base import GuestError, Output, Result
 
 MAX_KINDS = 32
+MAX_DEPTH = 100
+SVG = "image/svg+xml"
 RESULT_COST = 256  # what an empty result counts, so that there cannot be any number of them
 ERROR_FIELDS = ("name", "value", "traceback")
 ERROR_LIMIT = 256 << 10
@@ -49,17 +51,36 @@ def read_result(head: dict[str, Any], blob: bytes) -> tuple[Result, int]:
         raise FrameError("a result without its parts")
     if len(texts) + len(values) + len(blobs) > MAX_KINDS or not all(isinstance(v, str) for v in texts.values()):
         raise FrameError("a result of a wrong shape")
+    if any(kind.startswith("text/") or kind == SVG for kind in values) or any(map(_is_too_deep, values.values())):
+        raise FrameError("a result of a wrong shape")
     data: dict[str, Any] = {**values, **texts}
     size = RESULT_COST + sum(map(len, texts.values())) + len(blob) + (len(json.dumps(values)) if values else 0)
     start = 0
     for item in blobs:
         if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) and type(item[1]) is int):
             raise FrameError("a result of a wrong shape")
+        if item[0].startswith("text/") or item[0] == SVG:
+            raise FrameError("a text that is bytes")
         data[item[0]] = blob[start : start + max(0, item[1])]
         start += max(0, item[1])
     if start != len(blob):
         raise FrameError("a result whose bytes do not add up")
     return Result(data=data, is_main=head.get("main") is True), size
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether a JSON value is nested deeper than every reader of it can be expected to bear."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for part in level
+            if isinstance(part, dict | list)
+            for item in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def read_error(head: dict[str, Any]) -> GuestError | None:

@@ -85,8 +85,9 @@ class ForkServer:
             cgroup.sweep(self._place)
             cgroup.create(self._place)
         else:
-            self._watchdog = Watchdog(self._limits)
             self.limiter = f"rlimits and a watchdog ({self.limiter})"
+        if watch := self._unlimited():
+            self._watchdog = Watchdog(self._limits, watch)
         preload = self._image.preload if self._options.preload is None else self._options.preload
         self._spec = plan.zygote_spec(
             self._image,
@@ -144,6 +145,10 @@ class ForkServer:
     def zygote_pids(self) -> list[int]:
         """Pids of the launchers; the zygotes are below them."""
         return [zygote.pid for zygote in self._zygotes]
+
+    def _unlimited(self) -> frozenset[str]:
+        """The limits for which the kernel has no means here: RLIMIT_NPROC counts by user namespace, each guest has its own."""
+        return frozenset() if self._place is not None else frozenset({"memory"})
 
     # What a profile without namespaces does beyond this.
     _needs_folder = False

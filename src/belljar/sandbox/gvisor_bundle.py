@@ -33,8 +33,8 @@ CAPABILITIES = (
     ("CAP_MKNOD", "/dev/null and its like"),
     ("CAP_SYS_PTRACE", "look at guests' memory use in /proc"),
 )
-# Writable folders of the sandbox, in its own memory: `guests` holds the guests' roots, the others are the zygote's.
-SCRATCH = ("/guests", "/mnt", "/tmp")
+# Writable folders of the sandbox, in its own memory: the first holds the guests' roots, the others are the zygote's.
+SCRATCH = ("/belljar/guests", "/mnt", "/tmp")
 FLAGS = (
     ("--network=none", "no network but a loopback"),
     ("--ignore-cgroups", "the keeper is in a group of ours when it starts runsc"),

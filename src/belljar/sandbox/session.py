@@ -96,7 +96,7 @@ class GuestSession:
         self._oom_seen = 0
         self._strays_left = limits.results_bytes
         self._known: files.Snapshot = {}
-        self.memory_exceeded = False
+        self._exceeded = ""
         guest.session.setblocking(False)
         self._loop.add_reader(guest.session, self._on_control)
         guest.status.add_done_callback(lambda _: self._on_status())
@@ -204,9 +204,9 @@ class GuestSession:
         for callback in self._on_close:
             callback(self)
 
-    def kill_for_memory(self) -> None:
-        """The watchdog's verdict: more memory than allowed."""
-        self.memory_exceeded = True
+    def kill_for(self, limit: str) -> None:
+        """The watchdog's verdict: over this limit ("memory", "processes" or "files")."""
+        self._exceeded = limit
         self._kill()
 
     def _check_open(self) -> None:
@@ -271,6 +271,8 @@ class GuestSession:
     async def _death_verdict(self) -> tuple[Outcome, GuestError]:
         if self._breach:
             return Outcome.KILLED, _ended("ProtocolError", self._breach)
+        if self._exceeded:
+            return Outcome.KILLED, _ended("LimitExceeded", f"the sandbox went over its limit of {self._exceeded}")
         try:
             status = await asyncio.wait_for(asyncio.shield(self._guest.status), DEATH_SECONDS)
         except (TimeoutError, SandboxFailed):
@@ -281,7 +283,7 @@ class GuestSession:
         return Outcome.KILLED, _ended("Killed", f"the interpreter was ended by {name}")
 
     def _ran_out_of_memory(self) -> bool:
-        if self.memory_exceeded:
+        if self._exceeded == "memory":
             return True
         kills = self._guest.group.oom_kills() if self._guest.group else 0
         self._oom_seen, before = kills, self._oom_seen
@@ -373,7 +375,7 @@ class GuestSession:
         """Where a child process was killed for memory, all of the guest goes: it did use too much."""
         if self._run is run and run.done is None:
             if self._ran_out_of_memory():
-                self.kill_for_memory()
+                self.kill_for("memory")
             else:
                 run.memory_timer = self._loop.call_later(MEMORY_SECONDS, self._look_at_memory, run)
 

@@ -20,6 +20,9 @@ INTERVAL_SECONDS = 0.05
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+FILES_EVERY = 10  # a folder is walked in one look of ten
+
+
 class Watched(Protocol):
     """What the watchdog needs of a session."""
 
@@ -31,17 +34,19 @@ class Watched(Protocol):
     def busy(self) -> bool:
         """Whether code is running."""
 
-    def kill_for_memory(self) -> None:
-        """End it: too much memory."""
+    def kill_for(self, limit: str) -> None:
+        """End it: over this limit."""
 
 
 class Watchdog:
-    """Watches the sessions of one fork server."""
+    """Watches the sessions of one fork server for the limits named in `watch`: memory, processes, files."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, watch: frozenset[str]) -> None:
         self._limits = limits
+        self._watch = watch
         self._watched: dict[Watched, tuple[int, int]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._looks = 0
 
     def add(self, session: Watched, folder: int) -> None:
         """Watch a session; what it has now, inherited from the zygote, does not count. `folder` is its working folder."""
@@ -63,24 +68,49 @@ class Watchdog:
             await asyncio.sleep(INTERVAL_SECONDS)
             busy = {session: facts for session, facts in self._watched.items() if session.busy}
             if busy:
-                over = await in_thread(self._over_budget, busy)
-                for session in over:
+                self._looks += 1
+                for session, limit in (await in_thread(self._over_limit, busy)).items():
                     if session in self._watched:
-                        session.kill_for_memory()
+                        session.kill_for(limit)
 
-    def _over_budget(self, busy: dict[Watched, tuple[int, int]]) -> list[Watched]:
-        over = []
+    def _over_limit(self, busy: dict[Watched, tuple[int, int]]) -> dict[Watched, str]:
+        over: dict[Watched, str] = {}
         for session, (folder, inherited) in busy.items():
-            processes = [session.pid, *descendants(session.pid)]
-            used = sum(max(0, anonymous_bytes(pid) - inherited) for pid in processes) + _folder_bytes(folder)
-            if used > self._limits.memory and self._exact(processes, inherited, folder) > self._limits.memory:
-                over.append(session)
+            for limit in sorted(self._watch):
+                if LOOKS[limit](self, session.pid, folder, inherited):
+                    over[session] = limit
         return over
 
-    def _exact(self, processes: list[int], inherited: int, folder: int) -> int:
-        """Shared pages counted once: what children have in common with their parent is not theirs alone."""
-        shares = sum(proportional_bytes(pid) for pid in processes)
-        return shares + _folder_bytes(folder)
+    def _too_much_memory(self, pid: int, folder: int, inherited: int) -> bool:
+        processes = [pid, *descendants(pid)]
+        used = sum(max(0, anonymous_bytes(process) - inherited) for process in processes) + _folder_bytes(folder)
+        if used <= self._limits.memory:
+            return False
+        # Exactly, then: what children share with their parent counts once.
+        return sum(map(proportional_bytes, processes)) + _folder_bytes(folder) > self._limits.memory
+
+    def _too_many_processes(self, pid: int, folder: int, inherited: int) -> bool:
+        return 1 + len(descendants(pid)) > self._limits.processes
+
+    def _too_many_files(self, pid: int, folder: int, inherited: int) -> bool:
+        if self._looks % FILES_EVERY:
+            return False
+        entries, size = 0, 0
+        for _, _, names, at in os.fwalk("..", dir_fd=folder):  # the guest's data and tmp folders
+            entries += 1 + len(names)
+            for name in names:
+                with contextlib.suppress(OSError):
+                    size += os.stat(name, dir_fd=at, follow_symlinks=False).st_blocks * 512
+            if entries > self._limits.files_count or size > self._limits.files_bytes:
+                return True
+        return False
+
+
+LOOKS = {
+    "memory": Watchdog._too_much_memory,
+    "processes": Watchdog._too_many_processes,
+    "files": Watchdog._too_many_files,
+}
 
 
 def anonymous_bytes(pid: int) -> int:

@@ -141,7 +141,7 @@ ATTACKS = (
         "",
         ("killed", "timeout"),
         wall="each result counts at least 256 bytes",
-        timeout=2,
+        timeout=1,
     ),
     _says(
         "flood_large_results",

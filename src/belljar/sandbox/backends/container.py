@@ -13,6 +13,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from belljar.errors import IsolationUnavailable
 from belljar.guest.launch import descendants
@@ -21,6 +22,7 @@ from belljar.sandbox.forkserver import ForkServer
 
 PREFIX = "belljar-"
 SWEEPS = 50
+BACKSTOP_TASKS = 2048
 
 
 class Container(ForkServer):
@@ -35,6 +37,16 @@ class Container(ForkServer):
             for path in (self._image.path, self._image.base_prefix, Path(tempfile.gettempdir())):
                 _check_reachable(path)
         super()._prepare()
+
+    def _unlimited(self) -> frozenset[str]:
+        """No tmpfs of its own for files. Processes are counted by uid, which guests share where the host is no root."""
+        return super()._unlimited() | {"files"} | (frozenset() if self._is_root else frozenset({"processes"}))
+
+    def _request(self, number: int, uid: int, folder: str) -> dict[str, Any]:
+        request = super()._request(number, uid, folder)
+        if not self._is_root:  # a backstop; the watchdog is quicker
+            request["rlimits"]["RLIMIT_NPROC"] = _tasks_of_user() + BACKSTOP_TASKS
+        return request
 
     def _scratch(self) -> str:
         _sweep_folders()
@@ -60,6 +72,16 @@ class Container(ForkServer):
     def _clean_up(self) -> None:
         if self._base:
             _remove(self._base)
+
+
+def _tasks_of_user() -> int:
+    """Processes and threads of this user: what RLIMIT_NPROC counts."""
+    tasks = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_uid == os.getuid():
+                tasks += len(os.listdir(folder / "task"))
+    return tasks
 
 
 def _check_reachable(path: Path) -> None:

@@ -142,7 +142,7 @@ def sandbox_spec(image: Image, preload: Any, place: cgroup.Place | None) -> dict
         "profile": "gvisor",
         "walls": list(plan.WALLS["gvisor"]),
         "landlock": {"shared": []},
-        "tidy_heap": False,
+        "tidy_heap": bool(preload),
         "gvisor": {
             "binds": [path for _, path in spec["root"]["binds"]],
             "devices": spec["root"]["devices"],
@@ -281,7 +281,7 @@ def _read_message(data: bytes) -> dict[str, Any]:
 
 
 async def _bear(zygote: SandboxZygote, request: dict[str, Any]) -> Guest:
-    """A guest that stands behind its walls and waits for code; no group, no pid: it lives in another kernel."""
+    """A guest that stands behind its walls and waits for code; no group and no pid of its own, but its keeper's."""
     with contextlib.ExitStack() as stack:
         ours, theirs = socket.socketpair()
         stack.callback(ours.close)
@@ -300,7 +300,9 @@ async def _bear(zygote: SandboxZygote, request: dict[str, Any]) -> Guest:
         ours.send(write_frame({"op": "go"}))
         await hello.expect("ready", status)
         stack.pop_all()
-        return Guest(session=ours, stdout=ends[0][0], stderr=ends[1][0], pid=0, pidfd=-1, folder=-1, status=status)
+        return Guest(
+            session=ours, stdout=ends[0][0], stderr=ends[1][0], pid=zygote.pid, pidfd=-1, folder=-1, status=status
+        )
 
 
 class SandboxSession(GuestSession):

@@ -1,0 +1,5 @@
+"""`python -m belljar`: the command line."""
+
+from belljar.cli.main import main
+
+main()
