@@ -21,13 +21,14 @@ ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 EPERM, ENOSYS = 1, 38
 NAMESPACE_FLAGS = 0x7E020000
 # Docker's default profile, as far as it concerns isolation: what a container without CAP_SYS_ADMIN is refused.
-REFUSED = (
+REFUSED = (  # noqa: SIM905 -- a table of words
     "unshare setns mount umount2 pivot_root fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr "
     "bpf perf_event_open keyctl add_key request_key userfaultfd kexec_load kexec_file_load init_module "
     "finit_module delete_module swapon swapoff reboot sethostname setdomainname quotactl acct syslog "
     "open_by_handle_at fanotify_init lookup_dcookie io_uring_setup io_uring_enter io_uring_register"
 ).split()
-# CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP
+# CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE
+# SETFCAP
 KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 
 
@@ -58,7 +59,7 @@ def become_container() -> None:
 
 
 def _drop_capabilities() -> None:
-    """The bounding set now; the others by `_keep`, once the filter is in, which needs CAP_SYS_ADMIN."""
+    """The bounding set now; the others by `keep_capabilities`, once the filter is in, which needs CAP_SYS_ADMIN."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in set(range(41)) - set(KEPT_CAPABILITIES):
         libc.prctl(kernel.PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
@@ -73,10 +74,17 @@ def keep_capabilities() -> None:
 def container_filter() -> bytes:
     """The filter as an array of struct sock_filter (linux/filter.h)."""
     numbers = read_numbers()[platform.machine()]
-    answers = {numbers[name]: ERRNO | EPERM for name in REFUSED if name in numbers} | {numbers["clone3"]: ERRNO | ENOSYS}
+    answers = {numbers[name]: ERRNO | EPERM for name in REFUSED if name in numbers} | {
+        numbers["clone3"]: ERRNO | ENOSYS
+    }
     code = [(0x20, 0, 0, 4), (0x15, 1, 0, AUDIT_ARCH[platform.machine()]), (0x06, 0, 0, ALLOW), (0x20, 0, 0, 0)]
     for number, answer in answers.items():
         code += [(0x15, 0, 1, number), (0x06, 0, 0, answer)]
-    code += [(0x15, 0, 3, numbers["clone"]), (0x20, 0, 0, 16), (0x45, 0, 1, NAMESPACE_FLAGS), (0x06, 0, 0, ERRNO | EPERM)]
+    code += [
+        (0x15, 0, 3, numbers["clone"]),
+        (0x20, 0, 0, 16),
+        (0x45, 0, 1, NAMESPACE_FLAGS),
+        (0x06, 0, 0, ERRNO | EPERM),
+    ]
     code.append((0x06, 0, 0, ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)

@@ -11,7 +11,6 @@ from attacks.lanes import Workers
 from attacks.table import render
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--attack-table", metavar="FILE", type=Path, help="write the attack suite's results into FILE")
 

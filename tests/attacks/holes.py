@@ -1,14 +1,72 @@
-"""Walls that are known to leak: attacks that succeed today. Each line is a bug to be mended, not a limit to live with.
+"""Walls that are known to leak: attacks that succeed today. Each is a bug to be mended, not a limit to live with.
 
-Name of the attack -> where (all these tags: a profile, a user, `cgroups` or `no-cgroups`) -> what is wrong. The suite expects these
-to fail, and fails itself when one of them holds: then the line has to go. Limits by design are in docs/security.md.
+Name of the attack -> where (all these tags: a profile, a user, `cgroups` or `no-cgroups`) -> what is wrong. The suite
+expects these to fail, and fails itself when one of them holds: then its line has to go. Limits by design are in
+docs/security.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-HOLES: dict[str, dict[str, str]] = {}
+PARSED = (
+    "the host parses all JSON that a guest sends (24 MB at a time) in its event loop: a second of it, 600 MB, each time"
+)
+NO_QUOTA = "the container profile bounds a single file (RLIMIT_FSIZE), but neither all files together nor their number"
+RUNS_ON = "a guest that closes its session is taken for dead, but not killed: it runs on until the session is closed"
+CORE = (
+    "RLIMIT_CORE is 0, which does not hold for a core_pattern that is a pipe (core(5)): a crash runs the host's handler "
+    "as root; only 1 prevents it"
+)
+UNWATCHED = "the watchdog looks only while code runs; what a child takes afterwards is not seen"
+
+HOLES: dict[str, dict[str, str]] = {
+    "touch_host_device": {
+        "full": "the bind of /dev/null is writable and utimensat is allowed: the times of the host's node are changed"
+    },
+    "spy_on_host_activity": {
+        "full": "inotify is allowed, and shared files are the host's inodes: a guest sees when they are used, and so "
+        "what others run and import"
+    },
+    "exhaust_watchers": {
+        "full": "inotify instances count by user on the whole host (128): one guest takes all of them, root's where "
+        "root started it"
+    },
+    "crash_into_host_core_handler": dict.fromkeys(("full", "container"), CORE),
+    "draw_same_openssl": {
+        "full": "OpenSSL notices a fork by the pid, and zygote and guests are all pid 1: where an import has started "
+        "its generator, all guests draw the same"
+    },
+    "see_host_connections": {
+        "container": "/proc/self/net shows the host's connections, listeners and Unix sockets with their paths"
+    },
+    "inflate_host_memory": dict.fromkeys(("full", "container"), PARSED),
+    "stall_host_by_strays": dict.fromkeys(
+        ("full", "container"), PARSED + "; frames of no execution cost it next to nothing"
+    ),
+    "run_on_after_closing_session": dict.fromkeys(("full", "container"), RUNS_ON),
+    "run_on_after_shutdown": dict.fromkeys(("full", "container"), RUNS_ON),
+    "run_on_as_another_program": dict.fromkeys(("full", "container"), RUNS_ON),
+    "outlive_session_by_fork": {
+        "container": "children of an interpreter that has ended run on until the session is closed"
+    },
+    "exhaust_descriptors_in_flight": {
+        "user": "a guest sends its folder to the host behind its own RLIMIT_NOFILE; descriptors in flight count by "
+        "user, so one guest stops all births (ETOOMANYREFS)"
+    },
+    "disk_flood_in_many_files": {"container": NO_QUOTA},
+    "disk_flood_in_tmp": {"container": NO_QUOTA},
+    "inode_flood": {"container": NO_QUOTA},
+    "folder_flood": {"container": NO_QUOTA},
+    "fill_memory_in_children": {
+        "docker no-cgroups": "the watchdog reads smaps_rollup, which root without CAP_SYS_PTRACE may not for another "
+        "user's process: it takes that for 0 bytes and never kills"
+    },
+    "fill_memory_in_background": {"no-cgroups": UNWATCHED},
+    "fill_shared_memory": {
+        "no-cgroups": "shared anonymous memory is in neither RLIMIT_DATA nor what the watchdog counts (without shmem)"
+    },
+}
 
 
 def maybe_hole(attack: str, tags: Iterable[str]) -> str | None:

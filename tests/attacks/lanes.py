@@ -1,4 +1,4 @@
-"""The pytest side of workers: starts one for each lane (user, profile), hands it attacks, notices when it hangs or dies."""
+"""The pytest side of workers: starts one for each lane (user, profile), hands it attacks, notices when one hangs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -247,5 +246,3 @@ class _Thread:
             return refusal
         except Exception as error:
             return Finding(attack=name, faults=(f"{type(error).__name__}: {error}",))
-
-

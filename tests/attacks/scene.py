@@ -31,7 +31,7 @@ NO_PID = (1 << 22) - 1  # where the host cannot know it: a number that hardly an
 LIMITS = Limits(
     timeout=8.0, memory=192 * MIB, processes=64, files_bytes=16 * MIB, files_count=400, output_bytes=64 * 1024
 )
-SECRET_MARK = "belljar-" + "secret-"  # noqa: ISC003 -- in two pieces, so that guest code can be told from a find
+SECRET_MARK = "belljar-" + "secret-"
 NEIGHBOUR = """
 import os, socket, subprocess, threading
 kept = "".join(["belljar", "-", "secret", "-", "%(secret)s"])
@@ -95,7 +95,7 @@ class Scene:
             path.write_text(self.secret)
             path.chmod(mode)
             os.utime(path, (1e9, 1e9))
-        self._shm = f"/dev/shm/{folder.parent.name}"  # noqa: S108
+        self._shm = f"/dev/shm/{folder.parent.name}"
         try:
             Path(self._shm).write_text(self.secret)
             Path(self._shm).chmod(0o666)
@@ -124,7 +124,12 @@ class Scene:
         facts: dict[str, object] = {"host name": os.uname().nodename}
         for path in (self.canary, *self._other_files):
             status = path.stat()
-            facts[f"file {path.name}"] = (path.read_text(), stat.S_IMODE(status.st_mode), status.st_nlink, status.st_uid)
+            facts[f"file {path.name}"] = (
+                path.read_text(),
+                stat.S_IMODE(status.st_mode),
+                status.st_nlink,
+                status.st_uid,
+            )
             facts[f"times of {path.name}"] = status.st_mtime
         facts["folder"] = sorted(path.name for path in self.canary.parent.iterdir())
         pid = self.process.pid
@@ -207,7 +212,7 @@ class Scene:
         self.process.wait()
         for sock in self._sockets:
             sock.close()
-        if self._shm.startswith("/dev/shm/"):  # noqa: S108
+        if self._shm.startswith("/dev/shm/"):
             Path(self._shm).unlink(missing_ok=True)
 
     # --- what drives ask the host -------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ HEAD = """# Attacks
 Written by `scripts/attack` from an actual run, on Linux {kernel}; do not edit. The attacks are in `tests/attacks`, what
 the walls are for in [security.md](security.md).
 
-{count} attacks. Each is carried out from within a fresh sandbox, in every column on its own: a profile, and who runs Belljar.
-After each the host must be alive and its canaries (files, processes, sockets, a neighbouring sandbox) unchanged, and a
-fresh sandbox must work; at the end no process, control group, file or mount may be left.
+{count} attacks. Each is carried out from within a fresh sandbox, in every column on its own: a profile, and who runs
+Belljar. After each the host must be alive and its canaries (files, processes, sockets, a neighbouring sandbox)
+unchanged, and a fresh sandbox must work; at the end no process, control group, file or mount may be left.
 
 - **holds**: what was seen is the observable (a regular expression), and the host was unaffected.
 - **HOLE**: the attack succeeds; what is wrong is listed at the end.
@@ -41,7 +41,11 @@ def render(rows: Iterable[Row]) -> str:
     head = HEAD.format(kernel=_kernel(), count=len(known), totals=_totals(cells, lanes))
     parts = [head]
     for title, attacks in SECTIONS.items():
-        lines = [_line(attack, [cells.get((attack.name, lane), {}) for lane in lanes]) for attack in attacks if attack.name in known]
+        lines = [
+            _line(attack, [cells.get((attack.name, lane), {}) for lane in lanes])
+            for attack in attacks
+            if attack.name in known
+        ]
         if lines:
             columns = ("name", "action", "observable", "wall", *map(_title, lanes))
             parts.append(f"## {title}\n\n" + _markdown([columns, ("---",) * len(columns), *lines]))
@@ -69,7 +73,13 @@ def _totals(cells: dict[tuple[str, str], Row], lanes: list[str]) -> str:
 
 def _line(attack: Attack, cells: list[Row]) -> tuple[str, ...]:
     results = (cell.get("result", "") for cell in cells)
-    return (f"`{attack.name}`", attack.action, f"`{attack.observable}`" if attack.observable else "nothing", attack.wall, *results)
+    return (
+        f"`{attack.name}`",
+        attack.action,
+        f"`{attack.observable}`" if attack.observable else "nothing",
+        attack.wall,
+        *results,
+    )
 
 
 def _holes(cells: dict[tuple[str, str], Row]) -> str:

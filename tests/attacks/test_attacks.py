@@ -1,7 +1,7 @@
 """Every attack of the catalogue, in every lane: action -> observable.
 
-A lane is who runs Belljar (root, an ordinary user, root in an ordinary container) and the profile. Known holes (`holes`)
-are expected to fail, and only they.
+A lane is who runs Belljar (root, an ordinary user, root in an ordinary container) and the profile. Known holes
+(`holes`) are expected to fail, and only they.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def test_attack(lane: Lane, attack: Attack, workers: Workers, record_property: p
 
 
 def carry_out(workers: Workers, lane: Lane, attack: Attack) -> Finding:
-    """The finding; a lane that Belljar refuses or this process cannot be is skipped, any other that fails is a fault."""
+    """The finding. A lane that Belljar refuses or that this process cannot be is skipped; other failures are faults."""
     try:
         return workers.finding(lane, attack.name)
     except Unavailable as reason:
@@ -59,7 +59,9 @@ def test_nothing_is_left_behind(lane: Lane, workers: Workers) -> None:
 
 
 def test_full_profile_is_refused_in_an_ordinary_container() -> None:
-    with pytest.raises(Unavailable, match=r"wall '(user|mount) namespace' cannot be put up here: .*not permitted") as caught:
+    with pytest.raises(
+        Unavailable, match=r"wall '(user|mount) namespace' cannot be put up here: .*not permitted"
+    ) as caught:
         Worker(Lane("docker", "full"))
     assert caught.value.refused
 

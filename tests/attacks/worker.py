@@ -71,6 +71,7 @@ def _serve(answers: IO[str], profile: str, folder: Path) -> None:
             _say(answers, {"left": _leftovers(scene, folder, mounts)})
             return
         _say(answers, dataclasses.asdict(carry_out(scene, BY_NAME[name])))
+    scene.close()
 
 
 def _say(answers: IO[str], message: dict[str, Any]) -> None:
@@ -122,7 +123,9 @@ def _shown(scene: Scene) -> str:
     if execution is None:
         return ""
     shown = [execution.stdout, execution.stderr, str(execution.error), str(execution.files)]
-    shown += [str(value) for result in execution.results for value in result.data.values() if isinstance(value, str | bytes)]
+    shown += [
+        str(value) for result in execution.results for value in result.data.values() if isinstance(value, str | bytes)
+    ]
     return "".join(shown)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -120,7 +121,8 @@ async def test_a_killed_zygote_is_replaced(pools) -> None:
         await asyncio.sleep(0.3)
         for pid in pool.backend.zygote_pids:
             for victim in descendants(pid):
-                os.kill(victim, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
         assert (await running).outcome is Outcome.KILLED
     started = time.monotonic()
     async with pool.session() as session:

@@ -1,4 +1,4 @@
-"""A process with a pool under load, for a test to kill: `python server.py`. Says "loaded" once users have been served."""
+"""A process with a pool under load, for a test to kill: `python server.py`. Says "loaded" once users are served."""
 
 from __future__ import annotations
 

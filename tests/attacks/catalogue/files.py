@@ -1,4 +1,5 @@
 """Files of the host: reading, changing, spying on them."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 
@@ -69,7 +70,10 @@ ATTACKS = (
         action="list /, which shows what the sandbox's root holds",
         wall=ROOT,
         code='print(" ".join(sorted(os.listdir("/"))) if tried(os.listdir, "/") != "EACCES" else "EACCES")',
-        sees={"full": "(belljar|bin|dev|etc|home|image|lib|lib32|lib64|libx32|mnt|nix|proc|python|sbin|tmp|usr| )+", "container": "EACCES"},
+        sees={
+            "full": "(belljar|bin|dev|etc|home|image|lib|lib32|lib64|libx32|mnt|nix|proc|python|sbin|tmp|usr| )+",
+            "container": "EACCES",
+        },
     ),
     Attack(
         name="list_host_etc",
@@ -161,7 +165,10 @@ path = "@canary@"
 print(tried(os.chmod, path, 0o777), tried(os.utime, path, (1, 1)), tried(os.chown, path, 0, 0),
     tried(os.setxattr, path, "user.x", b"x"), tried(os.getxattr, path, "user.x"))
 """,
-        sees={"full": "ENOENT ENOENT ENOENT ENOENT ENOENT", "container": "None None EPERM (EOPNOTSUPP|ENOTSUP) (EOPNOTSUPP|ENOTSUP)"},
+        sees={
+            "full": "ENOENT ENOENT ENOENT ENOENT ENOENT",
+            "container": "None None EPERM (EOPNOTSUPP|ENOTSUP) (EOPNOTSUPP|ENOTSUP)",
+        },
     ),
     Attack(
         name="touch_host_device",

@@ -1,4 +1,5 @@
 """Files that the host reads and writes for its caller, in a folder where the guest can put anything."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 
@@ -118,7 +119,10 @@ time.sleep(0.05)
 
 def _dead(scene: Scene) -> str:
     """Files of an interpreter that has ended are read with the same care."""
-    with scene.attacked('os.symlink("@canary@", "link"); open("own", "w").write("own"); os._exit(0)') as (sandbox, execution):
+    with scene.attacked('os.symlink("@canary@", "link"); open("own", "w").write("own"); os._exit(0)') as (
+        sandbox,
+        execution,
+    ):
         return f"{execution.outcome} {_read(sandbox, 'link')} {_read(sandbox, 'own')}"
 
 
@@ -152,7 +156,17 @@ ATTACKS = (
         name="fetch_outside_paths",
         action="the host's caller asks for paths with .., absolute paths, empty ones, NUL",
         wall="paths are checked",
-        drive=_fetch(LINKS, "../secret", "/etc/shadow", "a/../../x", "/mnt/data/../../etc/shadow", "", ".", "own\0", "d/" * 99 + "x"),
+        drive=_fetch(
+            LINKS,
+            "../secret",
+            "/etc/shadow",
+            "a/../../x",
+            "/mnt/data/../../etc/shadow",
+            "",
+            ".",
+            "own\0",
+            "d/" * 99 + "x",
+        ),
         sees=r"refused( refused){7} \['own'\]",
     ),
     Attack(
@@ -206,7 +220,11 @@ ATTACKS = (
         name="list_while_swapping",
         action="swap folders for links to host folders while the host lists them",
         wall=OPENAT2,
-        drive=_race(lambda sandbox: any("listener" in info.path or "/open" in info.path and info.size > 3 for info in sandbox.list_files())),
+        drive=_race(
+            lambda sandbox: any(
+                "listener" in info.path or ("/open" in info.path and info.size > 3) for info in sandbox.list_files()
+            )
+        ),
         sees="False",
     ),
     Attack(
@@ -220,7 +238,14 @@ ATTACKS = (
         name="put_through_symlink",
         action="put links to host files and folders where the host writes",
         wall=OPENAT2 + ", new files only",
-        drive=_put(LINKS, "link", "folder/secret", "folder/new", "root/tmp/new", then='print(os.path.islink("link"), open("link").read())'),
+        drive=_put(
+            LINKS,
+            "link",
+            "folder/secret",
+            "folder/new",
+            "root/tmp/new",
+            then='print(os.path.islink("link"), open("link").read())',
+        ),
         sees="written refused refused refused False from the host",
     ),
     Attack(
@@ -263,8 +288,20 @@ for name in (b"a\nb", b"\xff\xfe", b"\x1b[31m", b"x" * 255, b"data:,x", b"-rf", 
         ),
         sees=r"b'' \[.*\]",
     ),
-    Attack(name="list_deep_and_many", action="fill the folder to its limits and nest folders", wall="bounded walk", drive=_many, sees="ok listed True at once True"),
-    Attack(name="fetch_growing_file", action="append to a file without end while the host reads it", wall="read limit", drive=_grow, sees="bounded True, within 5 s True"),
+    Attack(
+        name="list_deep_and_many",
+        action="fill the folder to its limits and nest folders",
+        wall="bounded walk",
+        drive=_many,
+        sees="ok listed True at once True",
+    ),
+    Attack(
+        name="fetch_growing_file",
+        action="append to a file without end while the host reads it",
+        wall="read limit",
+        drive=_grow,
+        sees="bounded True, within 5 s True",
+    ),
     Attack(
         name="fetch_after_death",
         action="leave links and end the interpreter; the host reads afterwards",

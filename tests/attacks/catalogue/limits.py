@@ -1,4 +1,5 @@
 """Limits: each ends in an outcome of its own, with what was printed before; the host and the others go on."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 
@@ -16,7 +17,16 @@ from belljar.sandbox.watchdog import anonymous_bytes
 FIRST = 'print("before", flush=True)\n'
 
 
-def _ends(name: str, action: str, outcome: str | tuple[str, ...], code: str, wall: str, sees: str = "before", timeout: float | None = None, **more: str) -> Attack:
+def _ends(
+    name: str,
+    action: str,
+    outcome: str | tuple[str, ...],
+    code: str,
+    wall: str,
+    sees: str = "before",
+    timeout: float | None = None,
+    **more: str,
+) -> Attack:
     outcomes = (outcome,) if isinstance(outcome, str) else outcome
     return Attack(name=name, action=action, wall=wall, code=FIRST + code, sees=sees, outcomes=outcomes, timeout=timeout)
 
@@ -44,11 +54,39 @@ while True:
         DEADLINE,
         timeout=0.3,
     ),
-    _ends("block_signals", "block all signals", "timeout", "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass", DEADLINE, timeout=0.3),
+    _ends(
+        "block_signals",
+        "block all signals",
+        "timeout",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
+        DEADLINE,
+        timeout=0.3,
+    ),
     _ends("be_busy_in_c_sum", "sum over a huge range, in C", "timeout", "sum(range(10 ** 12))", DEADLINE, timeout=0.3),
-    _ends("be_busy_in_c_power", "10 ** 10 ** 8, in C", ("timeout", "out_of_memory"), "10 ** 10 ** 8", DEADLINE, timeout=0.3),
-    _ends("be_busy_in_c_regex", "a regular expression that backtracks without end", "timeout", 'import re\nre.match(r"(a+)+$", "a" * 64 + "b")', DEADLINE, timeout=0.3),
-    _ends("stop_itself", "SIGSTOP to itself", ("timeout", "ok"), "os.kill(os.getpid(), signal.SIGSTOP)", DEADLINE, timeout=0.5),
+    _ends(
+        "be_busy_in_c_power",
+        "10 ** 10 ** 8, in C",
+        ("timeout", "out_of_memory"),
+        "10 ** 10 ** 8",
+        DEADLINE,
+        timeout=0.3,
+    ),
+    _ends(
+        "be_busy_in_c_regex",
+        "a regular expression that backtracks without end",
+        "timeout",
+        'import re\nre.match(r"(a+)+$", "a" * 64 + "b")',
+        DEADLINE,
+        timeout=0.3,
+    ),
+    _ends(
+        "stop_itself",
+        "SIGSTOP to itself",
+        ("timeout", "ok"),
+        "os.kill(os.getpid(), signal.SIGSTOP)",
+        DEADLINE,
+        timeout=0.5,
+    ),
     _ends("wait_for_input", "read from standard input", "error", "input()", "no standard input"),
     _ends(
         "outlast_deadline_in_children",
@@ -62,14 +100,39 @@ while True:
 DEATHS = (
     _ends("exit_interpreter", "os._exit(3)", "exited", "os._exit(3)", "the host sees the end"),
     _ends("exit_politely", "sys.exit(3): an error of the code", "error", "sys.exit(3)", "the session lives on"),
-    _ends("kill_own_runner", "os.kill(1, SIGKILL), os.kill(os.getpid(), SIGKILL)", ("ok", "killed"), "tried(os.kill, 1, 9), os.kill(os.getpid(), 9)", "the host sees the end"),
+    _ends(
+        "kill_own_runner",
+        "os.kill(1, SIGKILL), os.kill(os.getpid(), SIGKILL)",
+        ("ok", "killed"),
+        "tried(os.kill, 1, 9), os.kill(os.getpid(), 9)",
+        "the host sees the end",
+    ),
     _ends("crash_in_c", "a segmentation fault in C", "killed", "ctypes.string_at(0)", "the host sees the end"),
     _ends("abort", "abort()", "killed", "os.abort()", "the host sees the end"),
-    _ends("overflow_stack", "recursion without end, in Python and in C", ("error", "killed", "out_of_memory", "timeout"), "sys.setrecursionlimit(10 ** 9)\ndef f(): return f()\nf()", "own stack", timeout=2),
+    _ends(
+        "overflow_stack",
+        "recursion without end, in Python and in C",
+        ("error", "killed", "out_of_memory", "timeout"),
+        "sys.setrecursionlimit(10 ** 9)\ndef f(): return f()\nf()",
+        "own stack",
+        timeout=2,
+    ),
 )
 MEMORIES = (
-    _ends("fill_memory", "a bytearray larger than the limit", "out_of_memory", f"block = bytearray({LIMITS.memory * 2})\nblock[::4096] = b'x' * len(block[::4096])", MEMORY),
-    _ends("fill_memory_slowly", "a list that grows without end", "out_of_memory", "kept = []\nwhile True: kept.append(bytearray(1 << 20))", MEMORY),
+    _ends(
+        "fill_memory",
+        "a bytearray larger than the limit",
+        "out_of_memory",
+        f"block = bytearray({LIMITS.memory * 2})\nblock[::4096] = b'x' * len(block[::4096])",
+        MEMORY,
+    ),
+    _ends(
+        "fill_memory_slowly",
+        "a list that grows without end",
+        "out_of_memory",
+        "kept = []\nwhile True: kept.append(bytearray(1 << 20))",
+        MEMORY,
+    ),
     _ends(
         "fill_memory_in_children",
         "many children, each below the limit",
@@ -93,7 +156,13 @@ time.sleep(20)
         f"import mmap\nblock = mmap.mmap(-1, {LIMITS.memory * 2})\nfor place in range(0, len(block), 4096): block[place] = 1\ntime.sleep(0.3)\nprint('after')",
         MEMORY,
     ),
-    _ends("fill_dev_shm", "files in /dev/shm", "error", "with open('/dev/shm/x', 'wb') as f:\n    while True: f.write(bytes(1 << 20))", TMPFS),
+    _ends(
+        "fill_dev_shm",
+        "files in /dev/shm",
+        "error",
+        "with open('/dev/shm/x', 'wb') as f:\n    while True: f.write(bytes(1 << 20))",
+        TMPFS,
+    ),
     _ends(
         "pin_memory",
         "mlock more than allowed, mlockall",
@@ -118,7 +187,14 @@ bomb()
 """
 COUNTS = (
     _ends("fork_bomb_in_python", "fork without end", "timeout", FORK_BOMB, PROCESSES, timeout=0.7),
-    _ends("fork_bomb_in_shell", "bomb() { bomb | bomb & }; bomb", ("ok", "timeout", "error"), 'os.system("bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 0.3")', PROCESSES, timeout=1),
+    _ends(
+        "fork_bomb_in_shell",
+        "bomb() { bomb | bomb & }; bomb",
+        ("ok", "timeout", "error"),
+        'os.system("bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 0.3")',
+        PROCESSES,
+        timeout=1,
+    ),
     _ends(
         "thread_bomb",
         "threads without end",
@@ -133,27 +209,121 @@ COUNTS = (
         "while True:\n    if os.fork() == 0: os._exit(0)",
         PROCESSES,
     ),
-    _ends("descriptor_flood", "open files without end", "error", "kept = []\nwhile True: kept.append(open('/dev/null'))", "rlimits", sees="before"),
-    _ends("pipe_flood", "pipes made as large as can be", "error", "import fcntl\nkept = []\nwhile True:\n    kept.append(os.pipe())\n    fcntl.fcntl(kept[-1][0], 1031, 1 << 20)", "rlimits; the kernel's budget by user"),
-    _ends("socket_flood", "socket pairs, each filled", "error", "import socket\nkept = []\nwhile True:\n    kept.append(socket.socketpair())\n    kept[-1][0].setblocking(False)\n    tried(kept[-1][0].send, bytes(1 << 20))", "rlimits"),
-    _ends("timer_flood", "POSIX timers without end", "ok", "n = 0\nevent = bytes(64)\nwhile n < 100000 and not isinstance(call('timer_create', 1, 0, ctypes.create_string_buffer(8)), str): n += 1\nprint(n < 5000)", "rlimits", sees="before\nTrue"),
+    _ends(
+        "descriptor_flood",
+        "open files without end",
+        "error",
+        "kept = []\nwhile True: kept.append(open('/dev/null'))",
+        "rlimits",
+        sees="before",
+    ),
+    _ends(
+        "pipe_flood",
+        "pipes made as large as can be",
+        "error",
+        "import fcntl\nkept = []\nwhile True:\n    kept.append(os.pipe())\n    fcntl.fcntl(kept[-1][0], 1031, 1 << 20)",
+        "rlimits; the kernel's budget by user",
+    ),
+    _ends(
+        "socket_flood",
+        "socket pairs, each filled",
+        "error",
+        "import socket\nkept = []\nwhile True:\n    kept.append(socket.socketpair())\n    kept[-1][0].setblocking(False)\n    tried(kept[-1][0].send, bytes(1 << 20))",
+        "rlimits",
+    ),
+    _ends(
+        "timer_flood",
+        "POSIX timers without end",
+        "ok",
+        "n = 0\nevent = bytes(64)\nwhile n < 100000 and not isinstance(call('timer_create', 1, 0, ctypes.create_string_buffer(8)), str): n += 1\nprint(n < 5000)",
+        "rlimits",
+        sees="before\nTrue",
+    ),
 )
 FILES = (
-    _ends("disk_flood", "a file without end", "error", "with open('x', 'wb') as f:\n    while True: f.write(bytes(1 << 20))", TMPFS),
-    _ends("disk_flood_in_many_files", "files without end, each below the size limit", "error", f"import itertools\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    open(f'f{{i}}', 'wb').write(bytes(1 << 20))\nprint('after')", TMPFS),
-    _ends("inode_flood", "empty files without end", "error", f"for i in range({LIMITS.files_count * 3}): open(f'f{{i}}', 'w').close()\nprint('after')", TMPFS),
-    _ends("folder_flood", "folders without end", "error", f"for i in range({LIMITS.files_count * 3}): os.mkdir(f'f{{i}}')\nprint('after')", TMPFS),
-    _ends("sparse_file", "a sparse file of 1 TiB", "error", "with open('x', 'wb') as f: f.truncate(1 << 40)", "rlimits"),
-    _ends("disk_flood_in_tmp", "files in the temporary folder", "error", f"import tempfile\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    tempfile.NamedTemporaryFile(delete=False).write(bytes(1 << 20))\nprint('after')", TMPFS),
+    _ends(
+        "disk_flood",
+        "a file without end",
+        "error",
+        "with open('x', 'wb') as f:\n    while True: f.write(bytes(1 << 20))",
+        TMPFS,
+    ),
+    _ends(
+        "disk_flood_in_many_files",
+        "files without end, each below the size limit",
+        "error",
+        f"import itertools\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    open(f'f{{i}}', 'wb').write(bytes(1 << 20))\nprint('after')",
+        TMPFS,
+    ),
+    _ends(
+        "inode_flood",
+        "empty files without end",
+        "error",
+        f"for i in range({LIMITS.files_count * 3}): open(f'f{{i}}', 'w').close()\nprint('after')",
+        TMPFS,
+    ),
+    _ends(
+        "folder_flood",
+        "folders without end",
+        "error",
+        f"for i in range({LIMITS.files_count * 3}): os.mkdir(f'f{{i}}')\nprint('after')",
+        TMPFS,
+    ),
+    _ends(
+        "sparse_file", "a sparse file of 1 TiB", "error", "with open('x', 'wb') as f: f.truncate(1 << 40)", "rlimits"
+    ),
+    _ends(
+        "disk_flood_in_tmp",
+        "files in the temporary folder",
+        "error",
+        f"import tempfile\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    tempfile.NamedTemporaryFile(delete=False).write(bytes(1 << 20))\nprint('after')",
+        TMPFS,
+    ),
 )
 CUT = r"before\n.*\n\[stdout cut: [\d,]+ more bytes\]"
 OUTPUTS = (
-    _ends("stdout_flood", "standard output without end", "timeout", "while True: sys.stdout.write('x' * 65536)", "output is cut, with a note", sees=CUT, timeout=0.4),
-    _ends("stderr_flood", "standard error without end", "timeout", "while True: sys.stderr.write('x' * 65536)", "output is cut, with a note", timeout=0.4),
-    _ends("child_output_flood", "`yes`", "timeout", 'import subprocess\nsubprocess.run(["yes"])', "output is cut, with a note", sees=CUT, timeout=0.4),
-    _ends("binary_output", "output that is no text, with terminal sequences", "ok", "os.write(1, os.urandom(1000) + b'\\x1b]0;x\\x07' + b'\\xff' * 100)", "decoded with replacements", sees="before\n.*"),
+    _ends(
+        "stdout_flood",
+        "standard output without end",
+        "timeout",
+        "while True: sys.stdout.write('x' * 65536)",
+        "output is cut, with a note",
+        sees=CUT,
+        timeout=0.4,
+    ),
+    _ends(
+        "stderr_flood",
+        "standard error without end",
+        "timeout",
+        "while True: sys.stderr.write('x' * 65536)",
+        "output is cut, with a note",
+        timeout=0.4,
+    ),
+    _ends(
+        "child_output_flood",
+        "`yes`",
+        "timeout",
+        'import subprocess\nsubprocess.run(["yes"])',
+        "output is cut, with a note",
+        sees=CUT,
+        timeout=0.4,
+    ),
+    _ends(
+        "binary_output",
+        "output that is no text, with terminal sequences",
+        "ok",
+        "os.write(1, os.urandom(1000) + b'\\x1b]0;x\\x07' + b'\\xff' * 100)",
+        "decoded with replacements",
+        sees="before\n.*",
+    ),
     _ends("close_output", "close standard output and error", "ok", "os.close(1), os.close(2)", "its own loss"),
-    _ends("endless_traceback", "an error whose text is 30 MB", "error", "raise ValueError('x' * 30_000_000)", "errors are cut"),
+    _ends(
+        "endless_traceback",
+        "an error whose text is 30 MB",
+        "error",
+        "raise ValueError('x' * 30_000_000)",
+        "errors are cut",
+    ),
 )
 
 
@@ -173,9 +343,12 @@ print("full")
 
 async def _birth(scene: Scene) -> str:
     try:
-        async with asyncio.timeout(20), Pool(profile=scene.profile, limits=LIMITS, ready=0, zygotes=1, preload=()) as pool:
-            async with pool.session() as session:
-                return str((await session.run("1")).outcome)
+        async with (
+            asyncio.timeout(20),
+            Pool(profile=scene.profile, limits=LIMITS, ready=0, zygotes=1, preload=()) as pool,
+            pool.session() as session,
+        ):
+            return str((await session.run("1")).outcome)
     except (BelljarError, TimeoutError) as error:
         return f"no other sandbox can be made: {error}"
 

@@ -1,4 +1,5 @@
 """Other sandboxes: their files, processes, memory, sockets, and what two sandboxes could tell each other."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def _with_neighbour(code: str) -> Callable[[Scene], str]:
 def _leftover_memory(scene: Scene) -> str:
     """A sandbox is told a secret and ends; the next one searches its memory, files and environment for it."""
     with scene.sandbox() as first:
-        first.run(f"kept = [{scene.neighbour_secret!r} * 50 for _ in range(1000)]\nopen('/tmp/left', 'w').write(kept[0])")
+        first.run(
+            f"kept = [{scene.neighbour_secret!r} * 50 for _ in range(1000)]\nopen('/tmp/left', 'w').write(kept[0])"
+        )
     halves = scene.neighbour_secret[:16], scene.neighbour_secret[16:]
     code = f"""
 import re
@@ -49,8 +52,13 @@ print(found, os.path.exists("/tmp/left"), [n for n in os.listdir(os.environ["TMP
 def _identities(scene: Scene) -> str:
     """What the kernel keeps by user: two sandboxes started by root have different ids on the host."""
     with scene.sandbox() as one, scene.sandbox() as other:
-        first, second = (json.loads(s.run("import os\nprint([os.getuid(), os.getgid(), os.getgroups()])").stdout) for s in (one, other))
-    return f"{first} {second}" if scene.profile == "full" else ("not root" if 0 not in (first[0], second[0]) else "root")
+        first, second = (
+            json.loads(s.run("import os\nprint([os.getuid(), os.getgid(), os.getgroups()])").stdout)
+            for s in (one, other)
+        )
+    return (
+        f"{first} {second}" if scene.profile == "full" else ("not root" if 0 not in (first[0], second[0]) else "root")
+    )
 
 
 FILES = """
@@ -71,7 +79,9 @@ ATTACKS = (
         name="read_neighbour_shared_memory",
         action="read and write another sandbox's files in /dev/shm and /tmp",
         wall="mount namespace; Landlock",
-        drive=_with_neighbour('print(several(read("/dev/shm/neighbour"), read("/tmp/neighbour"), read("@shm@"), tried(open, "@shm@", "r+")))'),
+        drive=_with_neighbour(
+            'print(several(read("/dev/shm/neighbour"), read("/tmp/neighbour"), read("@shm@"), tried(open, "@shm@", "r+")))'
+        ),
         sees={"full": "ENOENT", "container": "EACCES|EACCES ENOENT"},
     ),
     Attack(

@@ -1,4 +1,5 @@
 """The network and sockets: nothing leads out, and that is known at once."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 

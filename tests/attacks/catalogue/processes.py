@@ -1,4 +1,5 @@
 """Processes: those of the host, the zygote and the guest's own that are to outlive it."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 
@@ -80,7 +81,12 @@ time.sleep(0.2)
 
 def _core(scene: Scene) -> str:
     """No core file anywhere that a crash could put it."""
-    found = [path for folder in (scene.folder / "tmp", Path.cwd(), Path("/")) for path in folder.glob("core*") if path.is_file()]
+    found = [
+        path
+        for folder in (scene.folder / "tmp", Path.cwd(), Path("/"))
+        for path in folder.glob("core*")
+        if path.is_file()
+    ]
     return f"core files: {found}" if found else ""
 
 
@@ -143,7 +149,7 @@ print(several(*(read(base + name) for name in ("environ", "mem", "maps", "cmdlin
         name="kill_everything",
         action="kill(-1, SIGKILL), kill(0, SIGKILL) from a child",
         wall="pid namespace; Landlock (scope)",
-        code='print(in_child(lambda: (os.kill(-1, 9), time.sleep(1))), in_child(lambda: (os.kill(0, 9), time.sleep(1))))',
+        code="print(in_child(lambda: (os.kill(-1, 9), time.sleep(1))), in_child(lambda: (os.kill(0, 9), time.sleep(1))))",
         sees="((0|SIGKILL|99) SIGKILL)?",
         outcomes=("ok", "killed"),
     ),
@@ -239,14 +245,14 @@ print(several(call("move_pages", @canary_pid@, 0, 0, 0, 0, 0), call("migrate_pag
         name="time_host_process",
         action="read the processor clock of a host process",
         wall="pid namespace; seccomp",
-        code='print(tried(time.clock_gettime, (~@canary_pid@ << 3) | 2))',
+        code="print(tried(time.clock_gettime, (~@canary_pid@ << 3) | 2))",
         sees="EINVAL",
     ),
     Attack(
         name="join_host_process_group",
         action="move into the process group or session of a host process",
         wall="pid namespace; the kernel",
-        code='print(several(tried(os.setpgid, 0, @canary_pid@), tried(os.setpgid, @canary_pid@, 0)))',
+        code="print(several(tried(os.setpgid, 0, @canary_pid@), tried(os.setpgid, @canary_pid@, 0)))",
         sees="(EPERM|ESRCH| )+",
     ),
     Attack(

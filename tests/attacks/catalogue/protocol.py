@@ -1,4 +1,5 @@
 """The session's protocol: a guest that owns its runner, and says to the host what it likes on descriptor 3."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ CHECKED = "frames are bounded and checked"
 BROKEN = ("killed",)
 
 
-def _says(name: str, action: str, code: str, sees: str = ".*", outcomes: tuple[str, ...] = BROKEN, wall: str = CHECKED, timeout: float | None = None) -> Attack:
+def _says(
+    name: str,
+    action: str,
+    code: str,
+    sees: str = ".*",
+    outcomes: tuple[str, ...] = BROKEN,
+    wall: str = CHECKED,
+    timeout: float | None = None,
+) -> Attack:
     return Attack(name=name, action=action, wall=wall, code=code, sees=sees, outcomes=outcomes, timeout=timeout)
 
 
@@ -38,7 +47,11 @@ def _beside_neighbour(code: str, seconds: float, patience: float) -> Callable[[S
             scene.run(sandbox, code, seconds)
         over.set()
         thread.join()
-        return f"the neighbour never waited for {patience} s" if max(waits) < patience else f"the neighbour waited for {max(waits):.2f} s"
+        return (
+            f"the neighbour never waited for {patience} s"
+            if max(waits) < patience
+            else f"the neighbour waited for {max(waits):.2f} s"
+        )
 
     return drive
 
@@ -93,7 +106,11 @@ ATTACKS = (
         ("ok",),
         wall="it ends its own execution only",
     ),
-    _says("forge_done_with_odd_error", "a `done` frame whose error has wrong types", 'send(frame(\'{"op":"done","id":1,"error":{"name":1,"value":[],"traceback":{}}}\'))\ntime.sleep(1)'),
+    _says(
+        "forge_done_with_odd_error",
+        "a `done` frame whose error has wrong types",
+        'send(frame(\'{"op":"done","id":1,"error":{"name":1,"value":[],"traceback":{}}}\'))\ntime.sleep(1)',
+    ),
     _says(
         "forge_done_with_huge_error",
         "a `done` frame with an error of 8 MiB",
@@ -102,7 +119,11 @@ ATTACKS = (
         ("error",),
         wall="errors are cut",
     ),
-    _says("forge_result_without_parts", "a `result` frame without its fields", 'send(frame(\'{"op":"result","id":1}\'))\ntime.sleep(1)'),
+    _says(
+        "forge_result_without_parts",
+        "a `result` frame without its fields",
+        'send(frame(\'{"op":"result","id":1}\'))\ntime.sleep(1)',
+    ),
     _says(
         "forge_result_of_wrong_types",
         "a `result` frame with numbers for texts",
@@ -113,13 +134,36 @@ ATTACKS = (
         "a `result` frame with negative and overlapping lengths of its bytes",
         'send(frame(\'{"op":"result","id":1,"text":{},"json":{},"blobs":[["a",-5],["b",9]]}\', b"1234"))\ntime.sleep(1)',
     ),
-    _says("forge_unknown_operation", "a frame of an unknown kind", 'send(frame(\'{"op":"refused","id":1,"wall":"x"}\'))\ntime.sleep(1)'),
+    _says(
+        "forge_unknown_operation",
+        "a frame of an unknown kind",
+        'send(frame(\'{"op":"refused","id":1,"wall":"x"}\'))\ntime.sleep(1)',
+    ),
     _says("send_oversized_header", "a header that announces 4 GiB", 'send(b"\\xff" * 8 + bytes(4096))\ntime.sleep(1)'),
-    _says("send_endless_frame", "a header that announces 24 MB, then bytes one by one", 'send(struct.pack(">II", 100, 23 << 20) + bytes(4096))\ntime.sleep(20)', "", ("timeout",), timeout=1),
+    _says(
+        "send_endless_frame",
+        "a header that announces 24 MB, then bytes one by one",
+        'send(struct.pack(">II", 100, 23 << 20) + bytes(4096))\ntime.sleep(20)',
+        "",
+        ("timeout",),
+        timeout=1,
+    ),
     _says("send_no_json", "random bytes", "send(os.urandom(1 << 20))\ntime.sleep(1)"),
-    _says("send_invalid_utf8", "a frame that is no UTF-8", 'send(frame(b"{\\"op\\":\\"\\xff\\xfe\\xc0\\"}"))\ntime.sleep(1)'),
-    _says("send_no_object", "JSON that is no object: a list, a number, null", 'send(frame("[]") + frame("1") + frame("null"))\ntime.sleep(1)'),
-    _says("send_huge_number", "JSON with a number of 100,000 digits", 'send(frame(\'{"op":"done","id":1,"n":\' + "9" * 100000 + "}"))\ntime.sleep(1)'),
+    _says(
+        "send_invalid_utf8",
+        "a frame that is no UTF-8",
+        'send(frame(b"{\\"op\\":\\"\\xff\\xfe\\xc0\\"}"))\ntime.sleep(1)',
+    ),
+    _says(
+        "send_no_object",
+        "JSON that is no object: a list, a number, null",
+        'send(frame("[]") + frame("1") + frame("null"))\ntime.sleep(1)',
+    ),
+    _says(
+        "send_huge_number",
+        "JSON with a number of 100,000 digits",
+        'send(frame(\'{"op":"done","id":1,"n":\' + "9" * 100000 + "}"))\ntime.sleep(1)',
+    ),
     _says("send_deep_json", "JSON nested 100,000 deep", 'send(frame("[" * 100000))\ntime.sleep(1)'),
     Attack(
         name="send_json_at_every_depth",
@@ -161,7 +205,9 @@ ATTACKS = (
         action="a frame of 23 MB of empty objects, each of which takes the host twenty times as much memory",
         wall=CHECKED,
         drive=_beside_neighbour(
-            'send(frame(b\'{"op":"result","id":1,"main":true,"text":{},"json":{"x":[\' + b"{}," * 7900000 + b\'{}]},"blobs":[]}\'))', 6, 0.4
+            'send(frame(b\'{"op":"result","id":1,"main":true,"text":{},"json":{"x":[\' + b"{}," * 7900000 + b\'{}]},"blobs":[]}\'))',
+            6,
+            0.4,
         ),
         sees=r"the neighbour never waited for 0\.4 s",
     ),
@@ -170,7 +216,9 @@ ATTACKS = (
         action="large frames that belong to no execution, one after the other: reading them holds up everybody",
         wall=CHECKED,
         drive=_beside_neighbour(
-            'body = frame(b\'{"op":"result","id":0,"x":[\' + b"{}," * 7900000 + b"{}]}")\nfor i in range(4):\n    send(body)', 6, 0.4
+            'body = frame(b\'{"op":"result","id":0,"x":[\' + b"{}," * 7900000 + b"{}]}")\nfor i in range(4):\n    send(body)',
+            6,
+            0.4,
         ),
         sees=r"the neighbour never waited for 0\.4 s",
     ),
@@ -245,7 +293,9 @@ threading.Thread(target=answer).start()
         name="never_read_commands",
         action="replace the runner's loop, so that commands are never read, and fill every pipe",
         wall="deadlines",
-        drive=_second_run("import gc, socket\nsocket.socket.recv = lambda *a: time.sleep(99)\nimport threading\nos.set_blocking(3, False)"),
+        drive=_second_run(
+            "import gc, socket\nsocket.socket.recv = lambda *a: time.sleep(99)\nimport threading\nos.set_blocking(3, False)"
+        ),
         sees=f"{ENDS} {ENDS}",
     ),
     Attack(

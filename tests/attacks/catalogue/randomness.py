@@ -1,4 +1,5 @@
 """Random numbers: two sandboxes are forks of one process, and must not draw the same."""
+# ruff: noqa: E501 -- guest code stands as it is run, a case a line
 
 from __future__ import annotations
 
