@@ -1,9 +1,9 @@
 """Belljar: a code interpreter for any language model, in sandboxes of its own.
 
-    from belljar import Sandbox
+from belljar import Sandbox
 
-    with Sandbox() as s:
-        print(s.run("2 + 2").text)
+with Sandbox() as s:
+    print(s.run("2 + 2").text)
 """
 
 from __future__ import annotations

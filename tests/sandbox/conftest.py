@@ -1,10 +1,13 @@
-"""Backends under test: every profile that this host can give. One zygote for each and test process, fresh sandboxes from it."""
+"""Backends under test: every profile that this host can give. One zygote for each and test process, fresh sandboxes
+from it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from belljar import ImageError, IsolationUnavailable, Sandbox
 from belljar.sandbox.backends import BACKENDS
 

@@ -6,10 +6,11 @@ import json
 import struct
 
 import pytest
-from belljar.guest.frames import FrameError, FrameReader, write_frame
-from belljar.sandbox.capture import Capture, read_error, read_result
 from hypothesis import given
 from hypothesis import strategies as st
+
+from belljar.guest.frames import FrameError, FrameReader, write_frame
+from belljar.sandbox.capture import Capture, read_error, read_result
 
 CASES = [
     ({}, b""),

@@ -491,15 +491,19 @@ async def mounts_inside(backend: Gvisor) -> int:
     return len(done.stdout.splitlines())
 
 
-# --- ends -----------------------------------------------------------------------------------------------------------------
+# --- ends -------------------------------------------------------------------------------------------------------------
 
 
 def bundles() -> set[str]:
     return {str(p) for p in Path(tempfile.gettempdir()).glob(f"{gvisor_bundle.PREFIX}*")}
 
 
+def host_mounts() -> str:
+    return Path("/proc/mounts").read_text()
+
+
 async def test_nothing_is_left_after_close() -> None:
-    before, mounts = bundles(), Path("/proc/mounts").read_text()
+    before, mounts = bundles(), host_mounts()
     backend = Gvisor(find_image(), OPTIONS)
     await backend.start()
     await backend.session()
@@ -509,7 +513,7 @@ async def test_nothing_is_left_after_close() -> None:
     await backend.close()
     assert bundles() <= before
     assert not alive(family)
-    assert Path("/proc/mounts").read_text() == mounts
+    assert host_mounts() == mounts
 
 
 def alive(pids: set[int]) -> set[int]:
@@ -549,10 +553,10 @@ async def test_nothing_outlives_a_host_that_is_killed() -> None:
     host.send_signal(signal.SIGKILL)
     await host.wait()
     deadline = time.monotonic() + 10
-    while (alive(family) or Path(folder).exists()) and time.monotonic() < deadline:
+    while (alive(family) or folder in bundles()) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     assert not alive(family)
-    assert not Path(folder).exists()
+    assert folder not in bundles()
 
 
 @pytest.mark.parametrize("victim", ["keeper", "kernel"])
@@ -586,11 +590,11 @@ def kernel_of(family: set[int]) -> int:
 
 
 async def test_bundles_of_dead_hosts_are_swept() -> None:
-    dead = Path(tempfile.mkdtemp(prefix=f"{gvisor_bundle.PREFIX}999999999-1-"))
-    mine = Path(tempfile.mkdtemp(prefix=f"{gvisor_bundle.PREFIX}{gvisor_bundle.process_mark(os.getpid())}-"))
+    dead = tempfile.mkdtemp(prefix=f"{gvisor_bundle.PREFIX}999999999-1-")
+    mine = tempfile.mkdtemp(prefix=f"{gvisor_bundle.PREFIX}{gvisor_bundle.process_mark(os.getpid())}-")
     gvisor_bundle.sweep()
-    assert (dead.exists(), mine.exists()) == (False, True)
-    mine.rmdir()
+    assert (dead in bundles(), mine in bundles()) == (False, True)
+    gvisor_bundle.remove(mine)
 
 
 # --- what comes out of a sandbox is not believed ----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
 from belljar import AtCapacity, ImageError, IsolationUnavailable, Limits, Outcome, Pool, SessionClosed
 from belljar.guest.launch import descendants
 from belljar.sandbox.backends import BACKENDS

@@ -1,7 +1,7 @@
 """The zygote's heap made cheap to fork: huge pages, and no holes that a guest's first objects would be put into.
 
-A fork copies one page-table entry for each 4 KiB, or for 2 MiB; a guest pays 4 microseconds for each shared page that it
-writes to first. Measured in notes/LOG.md.
+A fork copies one page-table entry for each 4 KiB, or for 2 MiB; a guest pays 4 microseconds for each shared page that
+it writes to first. Measured in notes/LOG.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def collapse() -> int:
 
 
 def fill_holes() -> list[object]:
-    """Objects that fill every free block of the pools in use; keep them. New objects then lie side by side in new pools."""
+    """Objects that fill every free block of the pools in use; keep them. New objects then lie side by side in new
+    pools.
+    """
     filler: list[object] = []
     for size, free in ((int(a), int(b)) for a, b in _CLASS_ROW.findall(_allocator_table())):
         if size > BYTES_OVERHEAD + 8:

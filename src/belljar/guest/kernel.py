@@ -158,7 +158,7 @@ def prctl(option: int, *values: int) -> int:
 
 
 def drop_capabilities() -> None:
-    """Empty every capability set of this thread: bounding, ambient, permitted, effective, inheritable. Raises OSError."""
+    """Empty every capability set of this thread, the bounding and the ambient one too. Raises OSError."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     prctl_may = _libc.prctl
     for capability in range(64):
@@ -214,7 +214,9 @@ def openat2(folder: int, path: str, flags: int, mode: int = 0, resolve: int = 0)
 
 
 def set_file_ids(uid: int, gid: int) -> None:
-    """Make this thread, and no other, act on files as this user; only root can. Raises OSError where it did not happen."""
+    """Make this thread, and no other, act on files as this user; only root can. Raises OSError where it did not
+    happen.
+    """
     for name, number in (("setfsgid", gid), ("setfsuid", uid)):
         _syscall(name, number)
         if _syscall(name, number) != number:  # it returns the id before; setfsuid(2)

@@ -1,8 +1,8 @@
 """Standard output and error of a guest: real descriptors, in an order that a reader of both can trust.
 
 Python's own writes, C code and child processes all end in descriptors 1 and 2, which are pipes that the host reads. Two
-pipes have no common order; so before Python writes to one channel it waits, briefly, until the host has read the others.
-Children that write to both at once are not put in order; each stream by itself always is.
+pipes have no common order; so before Python writes to one channel it waits, briefly, until the host has read the
+others. Children that write to both at once are not put in order; each stream by itself always is.
 """
 
 from __future__ import annotations

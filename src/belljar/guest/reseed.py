@@ -1,8 +1,8 @@
 """Fresh random state after a fork: two guests of one zygote must never draw the same numbers.
 
 Covered: `random`, every `random.Random` and NumPy generator that an import has made, tempfile's names, the key of
-multiprocessing. The interpreter's own string-hash key cannot be changed once it runs: it is the same for all guests of a
-zygote (docs/security.md). `secrets`, `uuid4` and `os.urandom` ask the kernel and need nothing.
+multiprocessing. The interpreter's own string-hash key cannot be changed once it runs: it is the same for all guests of
+a zygote (docs/security.md). `secrets`, `uuid4` and `os.urandom` ask the kernel and need nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import random
 import sys
 from typing import Any
-
 
 SEED_BYTES = 32
 

@@ -86,7 +86,7 @@ def _copy(source: str, path: str) -> None:
 
 # Key of the plan -> what is done with each of its entries, in this order.
 STEPS: dict[str, Callable[..., None]] = {
-    "folders": lambda path: _folder(path),
+    "folders": _folder,
     "files": _file,
     "links": _link,
     "copies": _copy,

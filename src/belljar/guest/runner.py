@@ -1,8 +1,8 @@
 """The runner of one session: takes code from the host, runs it in IPython, sends what came of it.
 
 Promises: state stays between executions; standard output goes through descriptors 1 and 2, everything else as frames on
-the session's socket. Nothing here is a wall: the code that runs can alter every object in this file, and harms itself only.
-Frames host to guest: `go`, `run` (id, code). Guest to host: `born`, `refused`, `ready`, `result`, `done`.
+the session's socket. Nothing here is a wall: the code that runs can alter every object in this file, and harms itself
+only. Frames host to guest: `go`, `run` (id, code). Guest to host: `born`, `refused`, `ready`, `result`, `done`.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class Shell(InteractiveShell):
         self.execution_count = 1
 
     def transform_cell(self, raw_cell: str) -> str:
-        """IPython's own syntax made Python. What is Python already stays as it is: half of a short cell's cost saved."""
+        """IPython's own syntax made Python. What is Python already stays: half of a short cell's cost saved."""
         try:
             ast.parse(raw_cell)
         except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -142,7 +142,11 @@ def _ids(entry: Entry) -> None:
         k.prctl(k.PR_SET_DUMPABLE, 1)  # setuid made /proc/self the property of root
     if entry.spec["profile"] == "full":
         k.unshare(k.CLONE_NEWUSER)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{GUEST_ID} {uid} 1"), ("gid_map", f"{GUEST_ID} {uid} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{GUEST_ID} {uid} 1"),
+            ("gid_map", f"{GUEST_ID} {uid} 1"),
+        ):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
 

@@ -1,9 +1,9 @@
 """The zygote: imports an image's packages once, then forks a guest for every request.
 
-Promises: one thread, no secret, no request served before every import is done. Each guest is pid 1 of a pid namespace of
-its own (full profile), made with one fork. When the control socket closes the zygote ends, and with it all its guests.
-Control messages (JSON, one a packet): host to zygote `fork` with three descriptors (session socket, stdout, stderr);
-zygote to host `ready`, `broken`, `gone` (a guest's wait status), `fork_failed`.
+Promises: one thread, no secret, no request served before every import is done. Each guest is pid 1 of a pid namespace
+of its own (full profile), made with one fork. When the control socket closes the zygote ends, and with it all its
+guests. Control messages (JSON, one a packet): host to zygote `fork` with three descriptors (session socket, stdout,
+stderr); zygote to host `ready`, `broken`, `gone` (a guest's wait status), `fork_failed`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from . import kernel as k
 from . import heap, runner, walls
+from . import kernel as k
 from .launch import CONTROL_FD, SPEC_FD, read_spec, tell_host
 from .reseed import Reseeder
 
@@ -133,10 +133,10 @@ class Zygote:
 
     def _become_guest(self, request: dict[str, Any], fds: list[int]) -> NoReturn:
         """In the child: never returns, and lets no exception of a wall pass."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        session = runner.take_descriptors(fds)
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            session = runner.take_descriptors(fds)
             runner.send(session, {"op": "born"})
             if runner.receive_one(session).get("op") != "go":
                 os._exit(0)

@@ -47,11 +47,17 @@ class Limits:
     timeout: float = field(default=30.0, metadata={"help": "Seconds of wall time for one execution."})
     memory: int = field(default=1024 * MIB, metadata={"help": "Memory of a sandbox, in bytes."})
     processes: int = field(default=64, metadata={"help": "Processes and threads alive at once."})
-    cpus: float = field(default=1.0, metadata={"help": "Processors' worth of time that a sandbox may use (with cgroups)."})
+    cpus: float = field(
+        default=1.0, metadata={"help": "Processors' worth of time that a sandbox may use (with cgroups)."}
+    )
     files_bytes: int = field(default=256 * MIB, metadata={"help": "Size of all files of a sandbox, in bytes."})
     files_count: int = field(default=10_000, metadata={"help": "Number of files and folders of a sandbox."})
-    output_bytes: int = field(default=MIB, metadata={"help": "Kept of stdout, and of stderr, for one execution, in bytes."})
-    results_bytes: int = field(default=20 * MIB, metadata={"help": "Results (images, tables) of one execution, in bytes."})
+    output_bytes: int = field(
+        default=MIB, metadata={"help": "Kept of stdout, and of stderr, for one execution, in bytes."}
+    )
+    results_bytes: int = field(
+        default=20 * MIB, metadata={"help": "Results (images, tables) of one execution, in bytes."}
+    )
     descriptors: int = field(default=256, metadata={"help": "Open files of one process."})
 
     def __post_init__(self) -> None:
@@ -65,8 +71,8 @@ class Limits:
 class Result:
     """Something that the code displayed: one value in one or several MIME types.
 
-    `data` maps a MIME type to str (text types), bytes (images and other binary types) or a JSON value. `is_main` marks the
-    value of the last expression.
+    `data` maps a MIME type to str (text types), bytes (images and other binary types) or a JSON value. `is_main` marks
+    the value of the last expression.
     """
 
     data: Mapping[str, Any]

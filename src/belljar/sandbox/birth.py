@@ -1,7 +1,8 @@
 """The birth of a guest, as the host sees it: fork, who is it, into its group, go, ready.
 
-Promises: the guest waits for `go` before it puts up its walls, so that everything it ever allocates counts to its group; its
-pid comes from the kernel (SO_PASSCRED), not from the guest. Whatever fails, no descriptor and no process is left.
+Promises: the guest waits for `go` before it puts up its walls, so that everything it ever allocates counts to its
+group; its pid comes from the kernel (SO_PASSCRED), not from the guest. Whatever fails, no descriptor and no process is
+left.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ Attach = Callable[[int], Awaitable[Group | None]]
 async def bear(zygote: Zygote, request: dict[str, Any], attach: Attach, owner: int | None) -> Guest:
     """A guest that stands behind all its walls and waits for code.
 
-    `attach` puts a pid into its group; `owner` is the uid that its files get. Raises IsolationUnavailable, SandboxFailed.
+    `attach` puts a pid into its group; `owner` is the uid that its files get. Raises IsolationUnavailable,
+    SandboxFailed.
     """
     with contextlib.ExitStack() as stack:
         ours, theirs = socket.socketpair()
@@ -123,11 +125,16 @@ class _Hello:
 async def _readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock, lambda: ready.done() or ready.set_result(None))
+    loop.add_reader(sock, _wake, ready)
     try:
         await ready
     finally:
         loop.remove_reader(sock)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 def _kill(pidfd: int) -> None:

@@ -2,8 +2,8 @@
 
 Covered: finding a place where groups may be made, making, reading, removing them; what a dead host left is swept away.
 Not covered: hosts that give us no such place; there rlimits and the watchdog stand in (`watchdog`).
-Everything here is blocking file I/O: moving a process into a group can wait for the kernel's RCU, so call it in a thread.
-Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
+Everything here is blocking file I/O: moving a process into a group can wait for the kernel's RCU, so call it in a
+thread. Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def available_memory() -> int:
 
 def _is_alive(mark: str) -> bool:
     try:
-        return process_mark(int(mark.split("-")[0])) == mark
+        return process_mark(int(mark.split("-", maxsplit=1)[0])) == mark
     except (OSError, ValueError):
         return False
 
@@ -225,7 +225,7 @@ def _cgroup_mounts() -> dict[str, Path]:
 
 
 def _own_groups() -> dict[str, str]:
-    groups = {}
+    groups: dict[str, str] = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         groups |= dict.fromkeys(names.split(","), path)

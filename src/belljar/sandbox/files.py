@@ -2,7 +2,8 @@
 
 Promises: no path leaves the folder, whatever the guest has put there: every lookup is openat2 with RESOLVE_BENEATH and
 without symbolic links, mounts or magic links; only regular files are read; what is written is bounded by the caller.
-The guest may change everything while we look: each function works on descriptors that it has checked, never on names twice.
+The guest may change everything while we look: each function works on descriptors that it has checked, never on names
+twice.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from belljar.errors import FileError
 from belljar.guest import kernel
 from belljar.sandbox.base import FileInfo
 
-RESOLVE = (
-    kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
-)
+RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -32,7 +31,7 @@ Snapshot = dict[str, tuple[int, int, int]]  # path -> inode, size in bytes, mtim
 
 
 def relative(path: str, folder: str = "/mnt/data") -> str:
-    """The path below the working folder that a caller means: relative to it, or absolute within it. Raises FileError."""
+    """The path below the working folder that a caller means, given as relative or absolute. Raises FileError."""
     given = path
     if path.startswith(folder + "/"):
         path = path[len(folder) + 1 :]

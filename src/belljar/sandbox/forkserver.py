@@ -1,7 +1,7 @@
 """Sandboxes by forking zygotes: what the full and the container profile have in common.
 
-Promises: every session comes from a zygote that lives; dead zygotes are replaced; groups, folders and processes are gone
-after `close`, and what an earlier host left is swept at `start`.
+Promises: every session comes from a zygote that lives; dead zygotes are replaced; groups, folders and processes are
+gone after `close`, and what an earlier host left is swept at `start`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from belljar.errors import BelljarError, IsolationUnavailable, SandboxFailed
@@ -34,9 +34,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a fork server is run. `preload` None means the image's own list; `zygotes` 0 means one for each processor, at most 2."""
+    """How a fork server is run. `preload` None means the image's own list; `zygotes` 0 means one for each processor,
+    at most 2.
+    """
 
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     preload: Sequence[str] | None = None
     zygotes: int = 0
 
@@ -147,7 +149,9 @@ class ForkServer:
         return [zygote.pid for zygote in self._zygotes]
 
     def _unlimited(self) -> frozenset[str]:
-        """The limits for which the kernel has no means here: RLIMIT_NPROC counts by user namespace, each guest has its own."""
+        """The limits for which the kernel has no means here: RLIMIT_NPROC counts by user namespace, each guest has its
+        own.
+        """
         return frozenset() if self._place is not None else frozenset({"memory"})
 
     # What a profile without namespaces does beyond this.

@@ -60,8 +60,8 @@ class BrokenImage:
 
 
 def home() -> Path:
-    """Return where Belljar keeps things: $BELLJAR_HOME, $XDG_DATA_HOME/belljar, else /var/lib/belljar for root (whose home
-    is closed to the ids that sandboxes run under) and ~/.local/share/belljar for others.
+    """Return where Belljar keeps things: $BELLJAR_HOME, $XDG_DATA_HOME/belljar, else /var/lib/belljar for root (whose
+    home is closed to the ids that sandboxes run under) and ~/.local/share/belljar for others.
 
     Raises ImageError when none of them can be told (no HOME and no such user).
     """
@@ -262,7 +262,7 @@ def _check_interpreter(image: Image, manifest: Mapping[str, Any]) -> None:
 
 def _check_site_packages(image: Image, manifest: Mapping[str, Any]) -> None:
     try:
-        present = set(os.listdir(image.site_packages))  # noqa: PTH208 -- names only: this is the hot path
+        present = set(os.listdir(image.site_packages))
     except FileNotFoundError:
         raise _Broken(f"is broken: {image.site_packages} is gone") from None
     if missing := sorted(set(manifest["site_entries"]) - present):

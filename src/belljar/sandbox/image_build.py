@@ -344,7 +344,7 @@ def _site_packages(path: Path) -> Path:
 
 
 def _installed(site: Path) -> int:
-    return sum(name.endswith(".dist-info") for name in os.listdir(site))  # noqa: PTH208 -- names only
+    return sum(name.endswith(".dist-info") for name in os.listdir(site))
 
 
 def _packages(site: Path) -> dict[str, str]:

@@ -38,7 +38,16 @@ WALLS = {
         "descriptors",
         "seccomp",
     ),
-    "container": ("ids", "work folder", "rlimits", "capabilities", "no_new_privs", "landlock", "descriptors", "seccomp"),
+    "container": (
+        "ids",
+        "work folder",
+        "rlimits",
+        "capabilities",
+        "no_new_privs",
+        "landlock",
+        "descriptors",
+        "seccomp",
+    ),
 }
 # What a profile needs of Landlock: files since ABI 3 (truncate); without a pid namespace signals must be scoped, ABI 6.
 LANDLOCK_MINIMUM = {"full": 3, "container": 6}
@@ -133,7 +142,9 @@ def landlock_handled(abi: int, profile: str) -> tuple[int, int, int]:
 
 
 def rlimits(limits: Limits, *, memory_by_kernel: bool) -> dict[str, int]:
-    """Resource limits of a guest. With no cgroup the data segment is bounded too: what is left to the watchdog is less."""
+    """Resource limits of a guest. With no cgroup the data segment is bounded too: what is left to the watchdog is
+    less.
+    """
     table = {
         "RLIMIT_CORE": 0,
         "RLIMIT_NOFILE": limits.descriptors,
@@ -161,7 +172,11 @@ def full_layout(image: Image) -> Layout:
     if image.cache.is_dir():
         binds.append((str(image.cache), f"{INNER_IMAGE}/cache"))
     links = [(f"{INNER_IMAGE}/bin/{name}", inner) for name in ("python", "python3")]
-    links += [("/home/user", "/mnt/data"), (f"{INNER_IMAGE}/lib64", "lib"), ("/etc/localtime", "/usr/share/zoneinfo/UTC")]
+    links += [
+        ("/home/user", "/mnt/data"),
+        (f"{INNER_IMAGE}/lib64", "lib"),
+        ("/etc/localtime", "/usr/share/zoneinfo/UTC"),
+    ]
     libraries = [] if in_usr else sorted(Path(base, "lib").glob("libpython*.so*"))
     links += [(f"{INNER_LIBRARIES}/{path.name}", f"{INNER_PYTHON}/lib/{path.name}") for path in libraries]
     links += [(f"/dev/{name}", f"/proc/self/fd{end}") for name, end in DEVICE_LINKS.items()]
@@ -177,16 +192,20 @@ def full_layout(image: Image) -> Layout:
         python=f"{INNER_IMAGE}/bin/python",
         guest=INNER_GUEST,
         root={
-            "folders": [[path] for path in ("/proc", "/tmp", "/mnt", "/dev/shm", "/home")],  # noqa: S108
+            "folders": [[path] for path in ("/proc", "/tmp", "/mnt", "/dev/shm", "/home")],
             "files": files,
             "links": links,
             "copies": [(str(GUEST_CODE), INNER_GUEST)],
             "binds": binds,
             "devices": list(DEVICES),
         },
-        landlock_shared=(*((path, READ_RUN) for path in _roots(("/usr", INNER_IMAGE, INNER_PYTHON, "/nix", *TOP_FOLDERS))),
-                         ("/etc", READ), ("/dev", DEVICE | READ), ("/", _FS["read_dir"])),
-        landlock_own=tuple((f"/mnt/{name}", WRITE) for name in ("data", "tmp", "shm")) + (("/proc", READ),),
+        landlock_shared=(
+            *((path, READ_RUN) for path in _roots(("/usr", INNER_IMAGE, INNER_PYTHON, "/nix", *TOP_FOLDERS))),
+            ("/etc", READ),
+            ("/dev", DEVICE | READ),
+            ("/", _FS["read_dir"]),
+        ),
+        landlock_own=(*((f"/mnt/{name}", WRITE) for name in ("data", "tmp", "shm")), ("/proc", READ)),
         font_caches=_font_caches(image, f"{INNER_IMAGE}/cache"),
         library_folders=(
             f"{INNER_IMAGE}/lib/{lib}/site-packages/",
@@ -264,7 +283,9 @@ def zygote_spec(
         "library_folders": layout.library_folders,
         "tidy_heap": bool(preload),
         "cgroups": list(cgroups),
-        "folders": [os.path.dirname(scratch)] if scratch else [],  # the keeper removes these and the groups if the host dies
+        "folders": [os.path.dirname(scratch)]
+        if scratch
+        else [],  # the keeper removes these and the groups if the host dies
     }
 
 

@@ -1,7 +1,8 @@
 """The pool: sandboxes forked ahead of demand, handed out, destroyed, refilled.
 
-Promises: `max_sandboxes` bounds what is alive, `queue` those who wait, `wait` for how long; past either AtCapacity is raised at
-once. A sandbox is used by one owner and never handed out again. What dies while it waits is thrown away and replaced.
+Promises: `max_sandboxes` bounds what is alive, `queue` those who wait, `wait` for how long; past either AtCapacity is
+raised at once. A sandbox is used by one owner and never handed out again. What dies while it waits is thrown away and
+replaced.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class Pool:
             async with pool.session() as session:
                 execution = await session.run("2 + 2")
 
-    `ready` sandboxes are kept in stock. `profile` is "full" or "container" (weaker, see docs/security.md): the pool refuses to
-    start where the host cannot give it, and never falls back. `preload` replaces the image's list of imports.
+    `ready` sandboxes are kept in stock. `profile` is "full" or "container" (weaker, see docs/security.md): the pool
+    refuses to start where the host cannot give it, and never falls back. `preload` replaces the image's list of
+    imports.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class Pool:
         zygotes: int = 0,
         preload: Sequence[str] | None = None,
     ) -> None:
-        """`wait` in seconds; `zygotes` 0 means one for each processor, at most 2. Raises ValueError for no known profile."""
+        """`wait` in seconds; `zygotes` 0 means one for each processor, at most 2. Raises ValueError for no known
+        profile.
+        """
         if profile not in BACKENDS:
             raise ValueError(f"profile {profile!r}: it must be one of {', '.join(BACKENDS)}")
         self._image = image
@@ -88,7 +92,9 @@ class Pool:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         await self.close()
 
     async def start(self) -> None:
@@ -207,7 +213,7 @@ class Pool:
             try:
                 session = await self._backend.session()
             finally:
-                self._births.discard(asyncio.current_task())  # type: ignore[arg-type]  # from here on counted as what it is
+                self._births.discard(asyncio.current_task())
         except (SandboxFailed, IsolationUnavailable, ImageError, OSError) as error:
             self._on_failure(error if isinstance(error, BelljarError) else SandboxFailed(str(error)))
             return

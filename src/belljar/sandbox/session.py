@@ -1,8 +1,8 @@
 """The host's side of one guest: runs code in it, reads what it shows, ends it.
 
 Promises: nothing that a guest sends is believed before it is checked: frames have a size limit and a schema, output and
-results have budgets, a breach ends the guest. Every wait has a deadline; the last resort is SIGKILL to the first process of
-the guest's pid namespace, which ends all of it.
+results have budgets, a breach ends the guest. Every wait has a deadline; the last resort is SIGKILL to the first
+process of the guest's pid namespace, which ends all of it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ class _Run:
         self.number = number
         self.timeout = timeout
         self.started = time.monotonic()
-        self.captures = {"stdout": Capture("stdout", limits.output_bytes), "stderr": Capture("stderr", limits.output_bytes)}
+        self.captures = {
+            "stdout": Capture("stdout", limits.output_bytes),
+            "stderr": Capture("stderr", limits.output_bytes),
+        }
         self.results: list[Any] = []
         self.results_left = limits.results_bytes + FRAME_ROOM
         self.events: list[Event] = []
@@ -172,7 +175,7 @@ class GuestSession:
         self._known = await self._snapshot()
 
     async def read_file(self, path: str) -> bytes:
-        """A file below the working folder; works also when the interpreter has died. Raises FileError, SessionClosed."""
+        """A file below the working folder, also of an interpreter that has died. Raises FileError, SessionClosed."""
         self._check_open()
         return await in_thread(
             files.read, self._guest.folder, files.relative(path), self._limits.files_bytes + self._limits.memory
@@ -317,7 +320,9 @@ class GuestSession:
             self._on_death()
 
     def _on_status(self) -> None:
-        """The first process has ended. What it sent is read first; children that hold its socket keep it no longer alive."""
+        """The first process has ended. What it sent is read first; children that hold its socket keep it no longer
+        alive.
+        """
         if not (self._dead or self._closed):
             self._on_control()
             self._on_death()
@@ -390,7 +395,7 @@ class GuestSession:
             self._run.wake.set()
 
     def _listen(self) -> None:
-        """Read the streams while code runs, and only then: what the session does in between, it does into full pipes."""
+        """Read the streams while code runs, and only then: in between the session writes into full pipes."""
         for name in STREAMS:
             self._on_output(name)  # left over from before: goes nowhere
             self._loop.add_reader(getattr(self._guest, name), self._on_output, name)

@@ -87,9 +87,10 @@ class Sandbox:
             execution = s.run("2 + 2")
             print(execution.outcome, execution.text)
 
-    `limits` are the defaults of all limits; `timeout` (seconds) and `memory` (bytes) replace single ones. `preload` True imports
-    the image's whole list before forking (a few seconds at the first sandbox, milliseconds for the next ones); the default imports
-    what the code needs when it needs it. The first sandbox of a process starts a zygote, later ones are forked from it.
+    `limits` are the defaults of all limits; `timeout` (seconds) and `memory` (bytes) replace single ones. `preload`
+    True imports the image's whole list before forking (a few seconds at the first sandbox, milliseconds for the next
+    ones); the default imports what the code needs when it needs it. The first sandbox of a process starts a zygote,
+    later ones are forked from it.
     """
 
     def __init__(

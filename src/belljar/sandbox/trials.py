@@ -146,7 +146,7 @@ def mount_proc() -> str:
 def make_pivot_root() -> str:
     """A new root in a mount namespace of our own. Raises OSError."""
     mount_tmpfs()
-    os.mkdir("/tmp/old")  # noqa: PTH102 -- inside the tmpfs of our own
+    os.mkdir("/tmp/old")
     k.pivot_root("/tmp", "/tmp/old")
     return ""
 
@@ -156,7 +156,7 @@ def make_read_only() -> str:
     mount_tmpfs()
     k.mount_setattr("/tmp", k.MOUNT_ATTR_RDONLY)
     try:
-        os.mkdir("/tmp/probe")  # noqa: PTH102
+        os.mkdir("/tmp/probe")
     except OSError as error:
         if error.errno == errno.EROFS:
             return "read-only holds"
@@ -190,12 +190,12 @@ def seccomp() -> str:
 def landlock() -> str:
     """Under a ruleset without rules a folder that could be read is closed. Raises OSError."""
     folder = str(Path(__file__).parent)
-    os.listdir(folder)  # noqa: PTH208 -- as below
+    os.listdir(folder)
     k.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
     ruleset = k.landlock_ruleset(k.LANDLOCK_FS["read_file"] | k.LANDLOCK_FS["read_dir"], 0, 0)
     k.landlock_restrict_self(ruleset)
     try:
-        os.listdir(folder)  # noqa: PTH208
+        os.listdir(folder)
     except PermissionError:
         return f"ABI {k.landlock_abi()}"
     raise OSError(errno.EIO, "a folder could be read in spite of it")

@@ -1,7 +1,8 @@
 """Memory, process and file budgets where the host has no control groups for us: a loop that looks and kills.
 
-Promises: a guest that goes over its memory is killed within a few intervals, together with everything it started. It can
-overshoot by what it allocates in one interval; RLIMIT_DATA bounds each single process before that. Looks only while code runs.
+Promises: a guest that goes over its memory is killed within a few intervals, together with everything it started. It
+can overshoot by what it allocates in one interval; RLIMIT_DATA bounds each single process before that. Looks only
+while code runs.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Watchdog:
         self._looks = 0
 
     def add(self, session: Watched, folder: int) -> None:
-        """Watch a session; what it has now, inherited from the zygote, does not count. `folder` is its working folder."""
+        """Watch a session; what it has inherited from the zygote does not count. `folder` is its working folder."""
         self._watched[session] = (folder, anonymous_bytes(session.pid))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._loop())

@@ -1,7 +1,8 @@
 """The host's side of a zygote: starts it, asks it for forks, notices its end.
 
-Promises: a zygote that cannot put up its walls or import its image raises at `start` with the reason; once it is closed or
-dead, every guest of it is dead or dying. The zygote gets no environment and no descriptor but its socket and its plan.
+Promises: a zygote that cannot put up its walls or import its image raises at `start` with the reason; once it is
+closed or dead, every guest of it is dead or dying. The zygote gets no environment and no descriptor but its socket and
+its plan.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Zygote:
             self.imports, self.own_pid = ready["imports"], ready["pid"]
         except TimeoutError:
             await self.close()
-            raise SandboxFailed(f"the zygote of image {self._image.name} was not ready in {START_SECONDS:.0f} s") from None
+            raise SandboxFailed(
+                f"the zygote of image {self._image.name} was not ready in {START_SECONDS:.0f} s"
+            ) from None
         except BaseException:
             await self.close()
             raise
@@ -148,7 +151,9 @@ class Zygote:
 
     def _on_broken(self, message: dict[str, Any]) -> None:
         name = self._image.name
-        self._fail(ImageError(f"image {name!r} does not work: {message['reason']}; try: belljar image build {name} --force"))
+        self._fail(
+            ImageError(f"image {name!r} does not work: {message['reason']}; try: belljar image build {name} --force")
+        )
 
     def _on_gone(self, message: dict[str, Any]) -> None:
         future = self._statuses.pop(message["id"], None)

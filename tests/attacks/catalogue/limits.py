@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from attacks.model import Attack
 from attacks.scene import LIMITS, MIB, Scene
@@ -35,6 +36,7 @@ DEADLINE = "deadline: interrupt, then kill"
 MEMORY = "control group (memory); else rlimit and watchdog"
 PROCESSES = "control group (pids); else rlimit"
 TMPFS = "size-limited tmpfs"
+QUOTA = TMPFS + "; else watchdog"
 
 TIMEOUTS = (
     _ends("loop_for_ever", "an endless loop", "timeout", "while True: pass", DEADLINE, timeout=0.3),
@@ -190,7 +192,7 @@ COUNTS = (
     _ends(
         "fork_bomb_in_shell",
         "bomb() { bomb | bomb & }; bomb",
-        ("ok", "timeout", "error"),
+        ("ok", "timeout", "error", "killed"),
         'os.system("bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 0.3")',
         PROCESSES,
         timeout=1,
@@ -198,14 +200,14 @@ COUNTS = (
     _ends(
         "thread_bomb",
         "threads without end",
-        "error",
+        ("error", "killed"),
         "import threading\nwhile True: threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
         PROCESSES,
     ),
     _ends(
         "zombie_bomb",
         "children that nobody waits for",
-        "error",
+        ("error", "killed"),
         "while True:\n    if os.fork() == 0: os._exit(0)",
         PROCESSES,
     ),
@@ -251,23 +253,23 @@ FILES = (
     _ends(
         "disk_flood_in_many_files",
         "files without end, each below the size limit",
-        "error",
-        f"import itertools\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    open(f'f{{i}}', 'wb').write(bytes(1 << 20))\nprint('after')",
-        TMPFS,
+        ("error", "killed"),
+        f"import itertools\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    open(f'f{{i}}', 'wb').write(bytes(1 << 20))\ntime.sleep(1)\nprint('after')",
+        QUOTA,
     ),
     _ends(
         "inode_flood",
         "empty files without end",
-        "error",
-        f"for i in range({LIMITS.files_count * 3}): open(f'f{{i}}', 'w').close()\nprint('after')",
-        TMPFS,
+        ("error", "killed"),
+        f"for i in range({LIMITS.files_count * 3}): open(f'f{{i}}', 'w').close()\ntime.sleep(1)\nprint('after')",
+        QUOTA,
     ),
     _ends(
         "folder_flood",
         "folders without end",
-        "error",
-        f"for i in range({LIMITS.files_count * 3}): os.mkdir(f'f{{i}}')\nprint('after')",
-        TMPFS,
+        ("error", "killed"),
+        f"for i in range({LIMITS.files_count * 3}): os.mkdir(f'f{{i}}')\ntime.sleep(1)\nprint('after')",
+        QUOTA,
     ),
     _ends(
         "sparse_file", "a sparse file of 1 TiB", "error", "with open('x', 'wb') as f: f.truncate(1 << 40)", "rlimits"
@@ -275,9 +277,42 @@ FILES = (
     _ends(
         "disk_flood_in_tmp",
         "files in the temporary folder",
-        "error",
-        f"import tempfile\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    tempfile.NamedTemporaryFile(delete=False).write(bytes(1 << 20))\nprint('after')",
-        TMPFS,
+        ("error", "killed"),
+        f"import tempfile\nfor i in range({4 * LIMITS.files_bytes // MIB}):\n    tempfile.NamedTemporaryFile(delete=False).write(bytes(1 << 20))\ntime.sleep(1)\nprint('after')",
+        QUOTA,
+    ),
+)
+UNSEEN = (
+    _ends(
+        "disk_flood_in_unlinked_files",
+        "files without end, each deleted while it is open",
+        ("error", "killed"),
+        f"""
+kept = []
+for i in range({4 * LIMITS.files_bytes // MIB}):
+    kept.append(open("f", "wb", 0))
+    os.unlink("f")
+    kept[-1].write(bytes(1 << 20))
+time.sleep(1.2)
+print("after")
+""",
+        QUOTA,
+        sees="before",
+    ),
+    _ends(
+        "disk_flood_in_hidden_folder",
+        "files without end in a folder that can be entered, but not listed (mode 0300)",
+        ("error", "killed"),
+        f"""
+os.mkdir("hidden", 0o300)
+for i in range({4 * LIMITS.files_bytes // MIB}):
+    with open(f"hidden/{{i}}", "wb") as file:
+        file.write(bytes(1 << 20))
+time.sleep(1.2)
+print("after")
+""",
+        QUOTA,
+        sees="before",
     ),
 )
 CUT = r"before\n.*\n\[stdout cut: [\d,]+ more bytes\]"
@@ -397,6 +432,30 @@ def _resident() -> int:
     return sum(map(anonymous_bytes, descendants(os.getpid())))
 
 
+def _blind(scene: Scene) -> str:
+    """Folders nested deeper than the host's code can follow; then the limits are tried."""
+    code = """
+try:
+    for _ in range(3000):
+        os.mkdir("d"), os.chdir("d")
+except OSError:
+    pass
+time.sleep(1.2)
+for _ in range(10):
+    if os.fork() == 0:
+        block = bytearray(60 << 20)
+        block[::4096] = b"x" * len(block[::4096])
+        time.sleep(20)
+        os._exit(0)
+time.sleep(2)
+"""
+    with scene.sandbox(replace(LIMITS, files_count=5000)) as sandbox:
+        first = scene.run(sandbox, code)
+    with scene.sandbox(replace(LIMITS, files_count=5000)) as sandbox:
+        second = scene.run(sandbox, code.partition("time.sleep(1.2)")[2])
+    return f"{first.outcome} {second.outcome}"
+
+
 def _next_run(code: str, then: str) -> Callable[[Scene], str]:
     """What a session can still do after a limit was reached."""
 
@@ -431,6 +490,13 @@ SHARED = (
         sees="within twice the limit: True",
     ),
     Attack(
+        name="blind_watchdog_by_depth",
+        action="nest 3,000 folders, then take too much memory: there, and in the next sandbox",
+        wall=MEMORY,
+        drive=_blind,
+        sees="(out_of_memory|killed) out_of_memory",
+    ),
+    Attack(
         name="keep_state_after_interrupt",
         action="run into the deadline in code that takes interrupts: the session and its state live on",
         wall=DEADLINE,
@@ -440,12 +506,12 @@ SHARED = (
     Attack(
         name="fill_files_then_go_on",
         action="fill the file quota, delete, go on",
-        wall=TMPFS,
+        wall=QUOTA,
         drive=_next_run(
             "try:\n    [open(f'f{i}', 'wb').write(bytes(1 << 20)) for i in range(99)]\nexcept OSError: pass",
             "import os\n[os.unlink(n) for n in os.listdir()]\nprint(open('x', 'w').write('fine'))",
         ),
-        sees="ok, ok 4",
+        sees={"full": "ok, ok 4", "container": "ok, ok 4|killed, closed"},
     ),
 )
-ATTACKS = (*TIMEOUTS, *DEATHS, *MEMORIES, *COUNTS, *FILES, *OUTPUTS, *SHARED)
+ATTACKS = (*TIMEOUTS, *DEATHS, *MEMORIES, *COUNTS, *FILES, *UNSEEN, *OUTPUTS, *SHARED)

@@ -1,7 +1,8 @@
 """The container profile: for hosts that refuse namespaces, such as an ordinary container.
 
-Weaker than the full profile, and named so: guests share the host's view of processes and of paths (names and sizes of files can
-be learnt), files are kept apart by Landlock and, where the host is root, by a uid for each guest; there is no network at all.
+Weaker than the full profile, and named so: guests share the host's view of processes and of paths (names and sizes of
+files can be learnt), files are kept apart by Landlock and, where the host is root, by a uid for each guest; there is
+no network at all.
 """
 
 from __future__ import annotations
@@ -88,13 +89,16 @@ def _check_reachable(path: Path) -> None:
     """A guest of root runs under an id of its own, and sees the host's folders as any stranger does."""
     for folder in (path, *path.parents):
         if not folder.stat().st_mode & 0o001:
-            hint = "keep image, interpreter and TMPDIR in folders open to others (images: BELLJAR_HOME=/var/lib/belljar)"
+            hint = (
+                "keep image, interpreter and TMPDIR in folders open to others (images: BELLJAR_HOME=/var/lib/belljar)"
+            )
             raise IsolationUnavailable(f"{path} cannot be reached by the ids of sandboxes: {folder} is closed; {hint}")
 
 
 def _end_processes(first: int, zygotes: Mapping[int, int]) -> None:
-    """End a guest and all that it started. Its orphans are below it, as its first process is their subreaper; where that has
-    died, they are below the zygote's keeper, which has no other child but the zygote. `zygotes`: keeper -> zygote.
+    """End a guest and all that it started. Its orphans are below it, as its first process is their subreaper; where
+    that has died, they are below the zygote's keeper, which has no other child but the zygote. `zygotes`: keeper ->
+    zygote.
     """
     _stop_all(lambda: descendants(first) | {first})
     for _ in range(SWEEPS):

@@ -1,4 +1,6 @@
-"""The full profile: every guest in namespaces of its own, in a root that holds the image and the system libraries only."""
+"""The full profile: every guest in namespaces of its own, in a root that holds the image and the system libraries
+only.
+"""
 
 from __future__ import annotations
 

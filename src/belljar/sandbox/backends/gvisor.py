@@ -113,7 +113,7 @@ class Gvisor(ForkServer):
         self._sessions.discard(session)
 
     async def _watch(self) -> None:
-        """Memory and files of the sessions in use, asked of their sandbox: often where code runs, now and then where not."""
+        """Memory and files of the sessions in use, asked of their sandbox: often where code runs, else now and then."""
         for tick in itertools.count():
             await asyncio.sleep(INTERVAL_SECONDS)
             by_zygote: dict[SandboxZygote, list[SandboxSession]] = collections.defaultdict(list)
