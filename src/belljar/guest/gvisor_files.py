@@ -4,8 +4,8 @@ Promises: no path leaves the guest's folder, whatever the guest has put there: e
 last one without following symbolic links (gVisor has no openat2), what was opened must be on the guest's own tmpfs, and
 only regular files are read. A process apart from the zygote, so that no byte of one guest's files is in memory that
 another guest is forked from.
-Frames from the host: `read` (box, path, limit), `write` (box, path, more; bytes), `list` (box, entries), `usage` (boxes,
-uids, entries); each with an `id` that its answers bear: `data`, `entries`, `usage`; `end` or `error`.
+Frames from the host: `read` (box, path, limit), `write` (box, path, more; bytes), `list` (box, entries), `usage`
+(boxes, uids, entries); each with an `id` that its answers bear: `data`, `entries`, `usage`; `end` or `error`.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ RLIMITS = ("RLIMIT_CORE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_FSIZE", "RLIM
 PLAN_PACKET = b'{"op":"plan"}'
 # Messages of a sandbox and the types of their fields: other than a zygote of the full profile, it is not believed.
 FIELDS: dict[str, dict[str, type]] = {
-    "ready": {"imports": dict},
+    "ready": {"imports": dict, "pid": int},
     "refused": {"wall": str, "reason": str},
     "broken": {"reason": str},
     "gone": {"id": int, "status": int},
@@ -322,7 +322,6 @@ class SandboxSession(GuestSession):
         self.number = number
         self.uid = uid
         self._draining = False
-        self._too_many_files = False
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Put a file below the working folder. Raises FileError, SessionClosed."""
@@ -357,17 +356,16 @@ class SandboxSession(GuestSession):
     def judge(self, size: int, count: int) -> None:
         """End it where it holds more memory (bytes) or more files than it may."""
         if size > self._limits.memory:
-            self.kill_for_memory()
-        if count > self._limits.files_count + ALLOWANCE:
-            self._too_many_files = True
-            self._kill()
+            self.kill_for("memory")
+        elif count > self._limits.files_count + ALLOWANCE:
+            self.kill_for("files")
 
     async def _verdict(self, run: Any) -> tuple[Outcome, GuestError | None]:
         """What it has made since the last look counts, too."""
         if run.done is not None:
             with contextlib.suppress(BelljarError):
                 await measure(self.zygote, [self], self._limits.files_count + ALLOWANCE + 1)
-        if self._too_many_files:
+        if self._exceeded == "files":
             return await self._death_verdict()
         return await super()._verdict(run)
 
@@ -375,12 +373,6 @@ class SandboxSession(GuestSession):
         """A guest that has closed its session's socket and runs on is ended, too."""
         super()._on_death()
         self._kill()
-
-    async def _death_verdict(self) -> tuple[Outcome, GuestError]:
-        if self._too_many_files:
-            note = f"the sandbox made more than its {self._limits.files_count:,} files"
-            return Outcome.KILLED, GuestError(name="OSError", value=note, traceback=f"OSError: {note}")
-        return await super()._death_verdict()
 
     def _signal(self, number: int) -> None:
         if not self._guest.status.done():
