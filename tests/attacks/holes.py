@@ -12,7 +12,8 @@ from collections.abc import Iterable
 PARSED = (
     "the host parses all JSON that a guest sends (24 MB at a time) in its event loop: a second of it, 600 MB, each time"
 )
-NO_QUOTA = "the container profile bounds a single file (RLIMIT_FSIZE), but neither all files together nor their number"
+UNSEEN = "the watchdog adds up what it finds by walking the folders; this it does not find"
+TOO_DEEP = "os.fwalk and shutil.rmtree call themselves for each level: RecursionError up to Python 3.12"
 RUNS_ON = "a guest that closes its session is taken for dead, but not killed: it runs on until the session is closed"
 CORE = (
     "RLIMIT_CORE is 0, which does not hold for a core_pattern that is a pipe (core(5)): a crash runs the host's handler "
@@ -54,10 +55,10 @@ HOLES: dict[str, dict[str, str]] = {
         "user": "a guest sends its folder to the host behind its own RLIMIT_NOFILE; descriptors in flight count by "
         "user, so one guest stops all births (ETOOMANYREFS)"
     },
-    "disk_flood_in_many_files": {"container": NO_QUOTA},
-    "disk_flood_in_tmp": {"container": NO_QUOTA},
-    "inode_flood": {"container": NO_QUOTA},
-    "folder_flood": {"container": NO_QUOTA},
+    "disk_flood_in_unlinked_files": {"container": UNSEEN},
+    "disk_flood_in_hidden_folder": {"container user": UNSEEN},
+    "blind_watchdog_by_depth": {"container no-cgroups": TOO_DEEP + "; the watchdog of all sandboxes ends with that"},
+    "leave_folders_too_deep_to_remove": {"container": TOO_DEEP + "; the folder stays"},
     "fill_memory_in_children": {
         "docker no-cgroups": "the watchdog reads smaps_rollup, which root without CAP_SYS_PTRACE may not for another "
         "user's process: it takes that for 0 bytes and never kills"

@@ -138,7 +138,12 @@ def _leftovers(scene: Scene, folder: Path, mounts: str) -> list[str]:
         time.sleep(0.02)
     left = [f"process {pid}: {_command(pid)}" for pid in sorted(processes)]
     mark = cgroup.PREFIX + cgroup.process_mark(os.getpid())
-    left += [f"cgroup {path}/{name}" for path, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith(mark)]
+    left += [
+        f"cgroup {path}/{name}"
+        for path, names, _ in os.walk("/sys/fs/cgroup")
+        for name in names
+        if name.startswith(mark)
+    ]
     left += [f"file {path.name}" for path in (folder / "tmp").iterdir()]
     if Path("/proc/self/mountinfo").read_text() != mounts:
         left.append("the mounts have changed")

@@ -69,17 +69,15 @@ def take(pool: Pool | None) -> Census:
 async def when_quiet(pool: Pool, ready: int) -> Census:
     """Count once the stock is full, and what was given back is gone."""
     deadline = time.monotonic() + QUIET_SECONDS
-    async with asyncio.timeout(QUIET_SECONDS):
-        while pool.facts["ready"] != ready or pool.facts["starting"] or pool.facts["in_use"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
     before = take(pool)
     while time.monotonic() < deadline:
         await asyncio.sleep(0.3)
-        now = take(pool)
-        if (now.processes, now.groups, now.host_fds) == (before.processes, before.groups, before.host_fds):
+        now, facts = take(pool), pool.facts
+        at_rest = (facts["ready"], facts["starting"], facts["in_use"]) == (ready, 0, 0)
+        if at_rest and (now.processes, now.groups, now.host_fds) == (before.processes, before.groups, before.host_fds):
             return now
         before = now
-    raise TimeoutError("the pool did not come to rest")
+    raise AssertionError(f"the pool did not come to rest: {pool.facts}, {before}")
 
 
 def groups_of(mark: str) -> list[Path]:

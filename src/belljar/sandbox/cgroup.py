@@ -9,6 +9,7 @@ thread. Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ from pathlib import Path
 from belljar.sandbox.base import Limits
 
 PREFIX = "belljar-"
+HOST_LEAF = "belljar-host"
 CONTROLLERS = ("memory", "pids", "cpu")
 NEEDED = ("memory", "pids")
 CPU_PERIOD_US = 100_000
 HOST_SHARE = 0.8  # of the memory free at the start, for all sandboxes of this process together
+
+
+_places = itertools.count(1)  # a process may have several: each fork server its own
 
 
 def process_mark(pid: int) -> str:
@@ -54,10 +59,14 @@ OPTIONAL = ("memory.swap.max", "memory.memsw.limit_in_bytes", "memory.swappiness
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where groups can be made: for each controller the folder of our own parent group (one folder for all in v2)."""
+    """Where groups can be made: for each controller the folder of our own parent group (one folder for all in v2).
+
+    `leaf`: the group into which this process must move before (version 2: no processes in inner groups).
+    """
 
     version: int
     folders: dict[str, Path]
+    leaf: Path | None = None
 
     @property
     def distinct(self) -> tuple[Path, ...]:
@@ -98,7 +107,7 @@ def find_place() -> tuple[Place | None, str]:
     """Where this process may make groups, else None; and in words what was found or is missing."""
     mounts = _cgroup_mounts()
     mine = _own_groups()
-    mark = PREFIX + process_mark(os.getpid())
+    mark = f"{PREFIX}{process_mark(os.getpid())}-{next(_places)}"
     reasons = []
     for finder in (_find_v1, _find_v2):
         place, reason = finder(mounts, mine, mark)
@@ -125,27 +134,62 @@ def _find_v1(mounts: dict[str, Path], mine: dict[str, str], mark: str) -> tuple[
 def _find_v2(mounts: dict[str, Path], mine: dict[str, str], mark: str) -> tuple[Place | None, str]:
     if "" not in mounts:
         return None, "no version 2 hierarchy"
-    own = _below(mounts[""], mine.get("", "/"))
-    # A group with processes of its own cannot hand controllers on: the parent must be another, or the root.
-    for parent in dict.fromkeys((own, own.parent if own != mounts[""] else own, mounts[""])):
-        enabled = _words(parent / "cgroup.subtree_control")
-        if os.access(parent, os.W_OK) and os.access(parent / "cgroup.procs", os.W_OK) and set(NEEDED) <= set(enabled):
-            return Place(version=2, folders={n: parent / mark for n in CONTROLLERS if n in enabled}), "version 2"
+    top = mounts[""]
+    own = _below(top, mine.get("", "/"))
+    for parent in _v2_parents(top, own):
+        offered = set(_words(parent / "cgroup.controllers"))
+        if not (set(NEEDED) <= offered and _is_ours(parent)):
+            continue
+        handed_on = set(NEEDED) <= set(_words(parent / "cgroup.subtree_control"))
+        # A group with processes cannot hand controllers on (but the root): we must go into a leaf below it first.
+        leaf = own / HOST_LEAF if parent == own != top and not handed_on else None
+        if leaf is not None and not _is_alone(own):
+            continue
+        folders = {name: parent / mark for name in CONTROLLERS if name in offered}
+        return Place(version=2, folders=folders, leaf=leaf), f"version 2 ({', '.join(folders)})"
     have = _words(own / "cgroup.controllers")
     if not set(NEEDED) <= set(have):
         return None, f"version 2: controllers memory and pids are not available here (only: {' '.join(have) or 'none'})"
     return None, "version 2: no group here is delegated to this user"
 
 
+def _v2_parents(top: Path, own: Path) -> list[Path]:
+    """Where a parent group could be: beside our own group (a scope or service of the user's systemd, or one with
+    DelegateSubgroup), in it (Delegate), at the root (only as root).
+    """
+    beside = [own.parent] if own not in (top, *top.iterdir()) and os.geteuid() != 0 else []
+    return [*beside, *([own] if own != top else []), top]
+
+
+def _is_ours(folder: Path) -> bool:
+    return all(os.access(folder / name, os.W_OK) for name in ("", "cgroup.procs", "cgroup.subtree_control"))
+
+
+def _is_alone(folder: Path) -> bool:
+    """Whether no process but this one is in the group: others we would not move."""
+    return _words(folder / "cgroup.procs") == [str(os.getpid())]
+
+
 def create(place: Place) -> None:
     """Make the parent groups, bounded so that all sandboxes together leave the host room. Raises OSError."""
     total = int(available_memory() * HOST_SHARE)
+    if place.leaf is not None:
+        place.leaf.mkdir(exist_ok=True)
+        _write(place.leaf / "cgroup.procs", str(os.getpid()))
     for name, folder in place.folders.items():
+        if place.version == 2:
+            _hand_on(folder.parent, place)
         folder.mkdir(exist_ok=True)
         if place.version == 2:
-            _write(folder / "cgroup.subtree_control", " ".join(f"+{n}" for n in place.folders))
+            _hand_on(folder, place)
         if name == "memory":
             _write(folder / ("memory.max" if place.version == 2 else "memory.limit_in_bytes"), str(total))
+
+
+def _hand_on(folder: Path, place: Place) -> None:
+    wanted = [name for name in place.folders if name not in _words(folder / "cgroup.subtree_control")]
+    if wanted:
+        _write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in wanted))
 
 
 def attach(place: Place, name: str, pid: int, limits: Limits) -> Group:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from attacks.model import Attack
 from attacks.scene import LIMITS, MIB, Scene
-from belljar import BelljarError, Pool
+from belljar import BelljarError, Pool, Sandbox
 from belljar.guest.launch import descendants
 from belljar.sandbox.watchdog import anonymous_bytes
 
@@ -449,11 +451,37 @@ for _ in range(10):
         os._exit(0)
 time.sleep(2)
 """
-    with scene.sandbox(replace(LIMITS, files_count=5000)) as sandbox:
+    with _deep_allowed(scene) as sandbox:
         first = scene.run(sandbox, code)
-    with scene.sandbox(replace(LIMITS, files_count=5000)) as sandbox:
+    with _deep_allowed(scene) as sandbox:
         second = scene.run(sandbox, code.partition("time.sleep(1.2)")[2])
+    _left_of_deep(scene)
     return f"{first.outcome} {second.outcome}"
+
+
+def _too_deep(scene: Scene) -> str:
+    """The session is closed: is what it has nested removed?"""
+    with _deep_allowed(scene) as sandbox:
+        scene.run(sandbox, "for _ in range(3000):\n    os.mkdir('d'), os.chdir('d')")
+    return f"left {_left_of_deep(scene)}"
+
+
+def _deep_allowed(scene: Scene) -> Sandbox:
+    return scene.sandbox(replace(LIMITS, files_count=5000))
+
+
+def _left_of_deep(scene: Scene) -> int:
+    """Work folders whose session has ended: the zygotes' and the neighbour's are not. They are taken away."""
+    deadline = time.monotonic() + 1.5
+    while (left := _deep_folders(scene)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for folder in left:
+        subprocess.run(["rm", "-rf", str(folder)], check=False)
+    return len(left)
+
+
+def _deep_folders(scene: Scene) -> list[Path]:
+    return [path for path in (scene.folder / "tmp").glob("belljar-*/*") if (path / "data/d/d").exists()]
 
 
 def _next_run(code: str, then: str) -> Callable[[Scene], str]:
@@ -495,6 +523,13 @@ SHARED = (
         wall=MEMORY,
         drive=_blind,
         sees="(out_of_memory|killed) out_of_memory",
+    ),
+    Attack(
+        name="leave_folders_too_deep_to_remove",
+        action="nest 3,000 folders, and end the session",
+        wall="work folders are removed",
+        drive=_too_deep,
+        sees="left 0",
     ),
     Attack(
         name="keep_state_after_interrupt",
