@@ -16,9 +16,10 @@ UNSEEN = "the watchdog adds up what it finds by walking the folders; this it doe
 TOO_DEEP = "os.fwalk and shutil.rmtree call themselves for each level: RecursionError up to Python 3.12"
 RUNS_ON = "a guest that closes its session is taken for dead, but not killed: it runs on until the session is closed"
 CORE = (
-    "RLIMIT_CORE is 0, which does not hold for a core_pattern that is a pipe (core(5)): a crash runs the host's handler "
-    "as root; only 1 prevents it"
+    "RLIMIT_CORE is 0, which does not hold for a core_pattern that is a pipe (core(5)): a crash runs the host's "
+    "handler as root; only 1 prevents it"
 )
+TEE = "IPython keeps all that is printed in its history (_tee): a flood of output ends as out_of_memory"
 UNWATCHED = "the watchdog looks only while code runs; what a child takes afterwards is not seen"
 
 HOLES: dict[str, dict[str, str]] = {
@@ -63,6 +64,8 @@ HOLES: dict[str, dict[str, str]] = {
         "docker no-cgroups": "the watchdog reads smaps_rollup, which root without CAP_SYS_PTRACE may not for another "
         "user's process: it takes that for 0 bytes and never kills"
     },
+    "stdout_flood": dict.fromkeys(("full", "container"), TEE),
+    "stderr_flood": dict.fromkeys(("full", "container"), TEE),
     "fill_memory_in_background": {"no-cgroups": UNWATCHED},
     "fill_shared_memory": {
         "no-cgroups": "shared anonymous memory is in neither RLIMIT_DATA nor what the watchdog counts (without shmem)"

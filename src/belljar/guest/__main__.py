@@ -1,4 +1,4 @@
-"""`IMAGE_PYTHON -I FOLDER launch|zygote`: the two programs that the host side starts."""
+"""`IMAGE_PYTHON -I FOLDER launch|zygote|gvisor|gvisor-keeper`: the programs that the host side starts."""
 
 import os
 import sys
@@ -8,6 +8,10 @@ sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspat
 
 if sys.argv[1] == "launch":
     from guest.launch import main
+elif sys.argv[1] == "gvisor":
+    from guest.gvisor import main  # type: ignore[assignment]
+elif sys.argv[1] == "gvisor-keeper":
+    from guest.gvisor_keeper import main  # type: ignore[assignment]
 else:
     from guest.zygote import main  # type: ignore[assignment]
 

@@ -166,6 +166,11 @@ def drop_capabilities() -> None:
             if ctypes.get_errno() == 1 and not _bounding_set_is_empty():
                 raise OSError(1, "capability bounding set: Operation not permitted")
             break  # EINVAL: past the last capability of this kernel
+    clear_capabilities()
+
+
+def clear_capabilities() -> None:
+    """Empty the permitted, effective and inheritable sets of this thread. Raises OSError."""
     header = struct.pack("=Ii", 0x20080522, 0)
     _syscall("capset", header, struct.pack("=6I", 0, 0, 0, 0, 0, 0))
 

@@ -79,7 +79,7 @@ def _place_descriptors(control: int, plan: int) -> None:
 
 def _run_stage(spec: dict[str, Any], keeper_socket: socket.socket, keeper: int) -> NoReturn:
     try:
-        _die_with_parent(keeper)
+        die_with_parent(keeper)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         if spec["profile"] == "full":
@@ -124,7 +124,7 @@ def _enter_namespaces(spec: dict[str, Any], keeper_socket: socket.socket) -> NoR
 def _run_first(spec: dict[str, Any]) -> NoReturn:
     """The first process of the pid namespace: its tree, then exec."""
     try:
-        _die_with_parent(0)
+        die_with_parent(0)
         _wall("root", root.enter_tree)
         _wall("host name", socket.sethostname, "belljar")
         _exec_zygote(spec)
@@ -141,7 +141,7 @@ def _wall(name: str, step: Any, *arguments: Any) -> None:
         raise Refused(name, error) from None
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """SIGKILL when the parent goes; `parent` is its pid as seen here, for the case that it is gone already."""
     k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -175,13 +175,13 @@ def _keep(stage: int, spec: dict[str, Any]) -> NoReturn:
     """Wait for the zygote; clean up behind it where the host is gone as well."""
     folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in spec["cgroups"]]
     _wait_for(stage)
-    _end_descendants()
+    end_descendants()
     if _host_is_gone():
         for folder in spec["folders"]:
             shutil.rmtree(folder, ignore_errors=True)
         deadline = time.monotonic() + CLEAN_UP_SECONDS
         for folder, path in zip(folders, spec["cgroups"], strict=True):
-            while not _remove_cgroups(folder, path) and time.monotonic() < deadline:
+            while not remove_cgroups(folder, path) and time.monotonic() < deadline:
                 time.sleep(0.05)
     os._exit(0)
 
@@ -199,7 +199,7 @@ def _host_is_gone() -> bool:
     return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
 
 
-def _end_descendants() -> None:
+def end_descendants() -> None:
     """Without a pid namespace guests can outlive the zygote; as their subreaper we see and end them all."""
     for _ in range(1000):
         with contextlib.suppress(ChildProcessError):
@@ -227,7 +227,7 @@ def descendants(ancestor: int) -> set[int]:
     return found - {ancestor}
 
 
-def _remove_cgroups(folder: int, path: str) -> bool:
+def remove_cgroups(folder: int, path: str) -> bool:
     """Remove the cgroups below `folder` and itself; whether it is gone."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):

@@ -101,7 +101,7 @@ def _mount_folders(spec: dict[str, Any], limits: dict[str, Any], owner: int) -> 
         os.chown(f"/mnt/{name}", owner, owner)
     k.mount("/mnt/tmp", "/tmp", None, k.MS_BIND)
     k.mount("/mnt/shm", "/dev/shm", None, k.MS_BIND)
-    _link_font_cache(spec, "/tmp/matplotlib", owner)
+    link_font_cache(spec, "/tmp/matplotlib", owner)
 
 
 def _make_folders(spec: dict[str, Any], base: str) -> None:
@@ -110,10 +110,10 @@ def _make_folders(spec: dict[str, Any], base: str) -> None:
         os.makedirs(f"{base}/{name}", mode=0o700, exist_ok=True)
     fonts = f"{base}/tmp/matplotlib"
     os.environ.update(HOME=f"{base}/data", TMPDIR=f"{base}/tmp", MPLCONFIGDIR=fonts, IPYTHONDIR=f"{base}/tmp/ipython")
-    _link_font_cache(spec, fonts, -1)
+    link_font_cache(spec, fonts, -1)
 
 
-def _link_font_cache(spec: dict[str, Any], path: str, owner: int) -> None:
+def link_font_cache(spec: dict[str, Any], path: str, owner: int) -> None:
     """Matplotlib wants a writable folder, and spends a second if it finds no list of fonts there."""
     os.makedirs(path, 0o700, exist_ok=True)
     os.chown(path, owner, owner)

@@ -37,10 +37,14 @@ def main() -> None:
     try:
         zygote = Zygote(spec)
     except Exception as error:
-        text = "".join(traceback.format_exception_only(error)).strip()
-        tell_host({"op": "broken", "reason": text})
+        tell_host({"op": "broken", "reason": describe_failure(error)})
         raise SystemExit(1) from None
     zygote.serve()
+
+
+def describe_failure(error: Exception) -> str:
+    """What went wrong at the start, in a line or two."""
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def import_all(names: list[str]) -> dict[str, float]:
@@ -69,7 +73,7 @@ class Zygote:
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self._full else -1
         self._pids: dict[int, int] = {}
         spec["parent"] = 0 if self._full else os.getpid()  # as a guest sees the zygote
-        walls.make_scratch(spec)
+        self._make_scratch()
         self._guest = runner.Guest(spec)  # before the imports: Matplotlib's backend looks for a shell when it is loaded
         took = import_all(spec["preload"])
         self._guest.rehearse(spec["rehearsal"])
@@ -82,6 +86,9 @@ class Zygote:
         gc.freeze()
         collapsed = heap.collapse() if spec["tidy_heap"] else 0
         tell_host({"op": "ready", "imports": took, "huge_pages": collapsed, "pid": os.getpid()})
+
+    def _make_scratch(self) -> None:
+        walls.make_scratch(self._spec)
 
     def serve(self) -> None:
         """Fork on request, report guests that end, until the host goes away."""
@@ -158,4 +165,7 @@ class Zygote:
                 return
             if not pid:
                 return
-            tell_host({"op": "gone", "id": self._pids.pop(pid, 0), "status": status})
+            self._on_gone(pid, self._pids.pop(pid, 0), status)
+
+    def _on_gone(self, pid: int, number: int, status: int) -> None:
+        tell_host({"op": "gone", "id": number, "status": status})

@@ -50,7 +50,7 @@ async def bear(zygote: Zygote, request: dict[str, Any], attach: Attach, owner: i
             theirs.close()
             for _, end in ends:
                 os.close(end)
-        hello = _Hello(ours)
+        hello = Hello(ours)
         await hello.expect("born", status)
         pidfd = kernel.pidfd_open(hello.pid)
         stack.callback(os.close, pidfd)
@@ -77,7 +77,7 @@ async def bear(zygote: Zygote, request: dict[str, Any], attach: Attach, owner: i
         )
 
 
-class _Hello:
+class Hello:
     """The first frames of a guest, with the credentials and descriptors that the kernel delivers beside them."""
 
     def __init__(self, sock: socket.socket) -> None:

@@ -240,7 +240,8 @@ def available_memory() -> int:
 
 def _is_alive(mark: str) -> bool:
     try:
-        return process_mark(int(mark.split("-", maxsplit=1)[0])) == mark
+        pid, started = mark.split("-")[:2]
+        return process_mark(int(pid)) == f"{pid}-{started}"
     except (OSError, ValueError):
         return False
 

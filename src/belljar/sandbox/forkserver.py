@@ -69,7 +69,7 @@ class ForkServer:
         try:
             await in_thread(self._prepare)
             count = self._options.zygotes or min(2, host_cpus())
-            self._zygotes = [Zygote(self._image, self._spec) for _ in range(count)]
+            self._zygotes = [self._make_zygote() for _ in range(count)]
             async with asyncio.TaskGroup() as group:
                 for zygote in self._zygotes:
                     group.create_task(zygote.start())
@@ -157,6 +157,9 @@ class ForkServer:
     # What a profile without namespaces does beyond this.
     _needs_folder = False
 
+    def _make_zygote(self) -> Zygote:
+        return Zygote(self._image, self._spec)
+
     def _scratch(self) -> str:
         return ""
 
@@ -227,7 +230,7 @@ class ForkServer:
             await self._zygotes[index].close()
             for pause in itertools.chain(RESTART_SECONDS, itertools.repeat(RESTART_SECONDS[-1])):
                 await asyncio.sleep(pause)
-                zygote = Zygote(self._image, self._spec)
+                zygote = self._make_zygote()
                 try:
                     await zygote.start()
                 except BelljarError as error:

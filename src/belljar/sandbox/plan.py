@@ -48,9 +48,22 @@ WALLS = {
         "descriptors",
         "seccomp",
     ),
+    "gvisor": (
+        "sandbox namespaces",
+        "sandbox mounts",
+        "ids",
+        "user namespace",
+        "sandbox root",
+        "rlimits",
+        "address space",
+        "sandbox capabilities",
+        "no_new_privs",
+        "descriptors",
+        "seccomp",
+    ),
 }
 # What a profile needs of Landlock: files since ABI 3 (truncate); without a pid namespace signals must be scoped, ABI 6.
-LANDLOCK_MINIMUM = {"full": 3, "container": 6}
+LANDLOCK_MINIMUM = {"full": 3, "container": 6, "gvisor": 0}
 
 # System folders a guest sees, read-only. Everything else of the host is not there at all.
 SYSTEM_FOLDERS = (

@@ -201,7 +201,8 @@ class GuestSession:
                 await asyncio.wait_for(asyncio.shield(guest.status), DEATH_SECONDS)
         guest.session.close()
         for fd in (guest.stdout, guest.stderr, guest.pidfd, guest.folder):
-            os.close(fd)
+            if fd >= 0:  # a guest in a kernel of its own has no pidfd and no folder here
+                os.close(fd)
         if self._run is not None:
             self._run.wake.set()
         for callback in self._on_close:

@@ -326,7 +326,7 @@ OUTPUTS = (
         "while True: sys.stdout.write('x' * 65536)",
         "output is cut, with a note",
         sees=CUT,
-        timeout=0.4,
+        timeout=2,
     ),
     _ends(
         "stderr_flood",
@@ -334,7 +334,7 @@ OUTPUTS = (
         "timeout",
         "while True: sys.stderr.write('x' * 65536)",
         "output is cut, with a note",
-        timeout=0.4,
+        timeout=2,
     ),
     _ends(
         "child_output_flood",
