@@ -42,7 +42,7 @@ HOLES: dict[str, dict[str, str]] = {
     "see_host_connections": {
         "container": "/proc/self/net shows the host's connections, listeners and Unix sockets with their paths"
     },
-    "inflate_host_memory": dict.fromkeys(("full", "container"), PARSED),
+    "inflate_host_memory": dict.fromkeys(("full", "container", "gvisor"), PARSED),
     "stall_host_by_strays": dict.fromkeys(
         ("full", "container"), PARSED + "; frames of no execution cost it next to nothing"
     ),
@@ -64,8 +64,8 @@ HOLES: dict[str, dict[str, str]] = {
         "docker no-cgroups": "the watchdog reads smaps_rollup, which root without CAP_SYS_PTRACE may not for another "
         "user's process: it takes that for 0 bytes and never kills"
     },
-    "stdout_flood": dict.fromkeys(("full", "container"), TEE),
-    "stderr_flood": dict.fromkeys(("full", "container"), TEE),
+    "stdout_flood": dict.fromkeys(("full", "container", "gvisor"), TEE),
+    "stderr_flood": dict.fromkeys(("full", "container", "gvisor"), TEE),
     "fill_memory_in_background": {"no-cgroups": UNWATCHED},
     "fill_shared_memory": {
         "no-cgroups": "shared anonymous memory is in neither RLIMIT_DATA nor what the watchdog counts (without shmem)"

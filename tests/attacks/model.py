@@ -44,7 +44,7 @@ class Attack:
         if isinstance(self.sees, str) or len(set(self.sees.values())) == 1:
             text = self.expected("full")
         else:
-            text = "; ".join(f"{profile}: {sees}" for profile, sees in self.sees.items())
+            text = "; ".join(f"{profile}: {sees}" for profile, sees in self.sees.items() if profile != "gvisor")
         return text if self.outcomes == OK else f"{text} ({' or '.join(self.outcomes)})".lstrip()
 
 

@@ -126,9 +126,13 @@ async def test_a_killed_zygote_is_replaced(pools) -> None:
                     os.kill(victim, signal.SIGKILL)
         assert (await running).outcome is Outcome.KILLED
     started = time.monotonic()
-    async with pool.session() as session:
-        assert (await session.run("'after'")).text == "'after'"
-    assert time.monotonic() - started < 5
+    text = None
+    while (
+        text != "'after'"
+    ):  # one that is handed out in the milliseconds before the kernel has ended it may still be killed
+        assert time.monotonic() - started < 5
+        async with pool.session() as session:
+            text = (await session.run("'after'")).text
 
 
 async def test_a_caller_who_leaves_frees_the_sandbox(pools) -> None:
@@ -195,6 +199,8 @@ for _ in range(3):
 @pytest.mark.parametrize("end", ["", "os._exit(1)", "os.kill(os.getpid(), 9)"])
 async def test_daemons_die_with_their_session(pools, end: str) -> None:
     pool = await pools(ready=0)
+    if pool.facts["profile"] == "gvisor":
+        pytest.skip("the host sees no process of a guest there, only gVisor's own: test_gvisor looks inside")
     async with pool.session():
         before = descendants(os.getpid())
         session = await pool.acquire()
@@ -252,7 +258,7 @@ def test_a_host_killed_with_sigkill_leaves_nothing(profile: str) -> None:
     mark = f"belljar-{server.pid}-"
     server.kill()
     server.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while left := [pid for pid in processes if _is_running(pid)] + _remains(mark):
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.05)

@@ -74,6 +74,7 @@ async def bear(zygote: Zygote, request: dict[str, Any], attach: Attach, owner: i
             status=status,
             group=group,
             uid=owner,
+            zygote_lives=lambda: zygote.alive,
         )
 
 

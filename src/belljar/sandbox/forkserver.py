@@ -199,7 +199,11 @@ class ForkServer:
         async def attach(pid: int) -> cgroup.Group | None:
             if self._place is None:
                 return None
-            return await in_thread(cgroup.attach, self._place, f"s{number}", pid, self._limits)
+            try:
+                return await in_thread(cgroup.attach, self._place, f"s{number}", pid, self._limits)
+            except FileNotFoundError:  # somebody has tidied our empty parent group away
+                await in_thread(cgroup.create, self._place)
+                return await in_thread(cgroup.attach, self._place, f"s{number}", pid, self._limits)
 
         return attach
 

@@ -132,7 +132,7 @@ class Pool:
             raise AtCapacity("the pool is closed")
         while self._stock:
             session = self._stock.popleft()
-            if session.alive:
+            if session.fit:
                 self._hand_out(session)
                 asyncio.get_running_loop().call_soon(self._refill)
                 return session

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -53,6 +54,7 @@ class Guest:
     group: Group | None = None
     uid: int | None = None
     end: Callable[[], None] | None = None
+    zygote_lives: Callable[[], bool] = lambda: True
 
 
 class _Run:
@@ -110,6 +112,11 @@ class GuestSession:
     def alive(self) -> bool:
         """Whether it can run another execution."""
         return not (self._closed or self._dead)
+
+    @property
+    def fit(self) -> bool:
+        """Whether it is alive as far as the kernel knows now, before the event loop has heard of an end."""
+        return self.alive and self._guest.zygote_lives() and not _has_ended(self._guest.pidfd)
 
     @property
     def busy(self) -> bool:
@@ -421,6 +428,15 @@ class GuestSession:
             self._signal(signal.SIGKILL)
         else:
             self._loop.run_in_executor(None, self._guest.end)
+
+
+def _has_ended(pidfd: int) -> bool:
+    """A pidfd becomes readable when its process ends; pidfd_open(2)."""
+    if pidfd < 0:
+        return False
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _ended(name: str, value: str) -> GuestError:

@@ -132,7 +132,7 @@ print(several(tried(os.setuid, 0), tried(os.setgid, 0), tried(os.setgroups, [0])
         wall="capabilities dropped",
         code="""
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
-print(*(int(status["Cap" + name], 16) for name in ("Inh", "Prm", "Eff", "Amb")),
+print(*(int(status.get("Cap" + name, "0"), 16) for name in ("Inh", "Prm", "Eff", "Amb")),
     call("capset", struct.pack("Ii", 0x20080522, 0), struct.pack("6I", *[0xffffffff] * 6)), call("prctl", 47, 2, 21))
 """,
         sees="0 0 0 0 EPERM EPERM",

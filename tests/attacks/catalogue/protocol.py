@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from attacks.model import Attack
 from attacks.scene import Scene
+from belljar import FileError, Sandbox
 
 CHECKED = "frames are bounded and checked"
 BROKEN = ("killed",)
@@ -61,12 +62,18 @@ def _goes_on(code: str) -> Callable[[Scene], str]:
 
     def drive(scene: Scene) -> str:
         with scene.attacked(code, 6) as (sandbox, execution):
-            before = len(sandbox.read_file("alive"))
+            before = _size(sandbox)
             time.sleep(0.5)
-            after = len(sandbox.read_file("alive"))
-            return f"{execution.outcome}, alive {sandbox.alive}, runs on {after > before}"
+            return f"{execution.outcome}, alive {sandbox.alive}, runs on {_size(sandbox) > before}"
 
     return drive
+
+
+def _size(sandbox: Sandbox) -> int:
+    try:
+        return len(sandbox.read_file("alive"))
+    except FileError:
+        return 0
 
 
 def _second_run(code: str) -> Callable[[Scene], str]:
