@@ -1,4 +1,4 @@
-"""Control groups: where they may be made (on folders that look like hosts), and what a real one does where there is one."""
+"""Control groups: where they may be made (on folders that look like hosts), and what a real one does."""
 
 from __future__ import annotations
 

@@ -272,6 +272,6 @@ def _is_running(pid: int) -> bool:
 
 
 def _remains(mark: str) -> list[object]:
-    """Control groups and work folders of a host."""
-    groups = [path for path in Path("/sys/fs/cgroup").glob(f"**/{mark}*") if path.is_dir()]
+    """Control groups and work folders of a host. os.walk, as folders of others vanish while we look."""
+    groups = [f"{at}/{name}" for at, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith(mark)]
     return [*groups, *Path(tempfile.gettempdir()).glob(f"{mark}*")]

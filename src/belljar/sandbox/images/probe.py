@@ -17,7 +17,7 @@ from typing import Any
 
 
 def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 -- names only
+    return len(os.listdir("/proc/self/task"))
 
 
 def _uncompiled() -> list[str]:
@@ -27,7 +27,7 @@ def _uncompiled() -> list[str]:
     return sorted(
         source
         for source, cached in pairs
-        if isinstance(source, str) and isinstance(cached, str) and source.endswith(".py") and not os.path.exists(cached)  # noqa: PTH110
+        if isinstance(source, str) and isinstance(cached, str) and source.endswith(".py") and not os.path.exists(cached)
     )
 
 
