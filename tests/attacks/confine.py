@@ -51,11 +51,18 @@ def become_container() -> None:
     if os.geteuid() == 0:
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-        kernel.mount("tmpfs", "/sys/fs/cgroup", "tmpfs", kernel.MS_RDONLY)
+        for path in _group_mounts():
+            kernel.mount(None, path, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
         _drop_capabilities()
     else:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.load_seccomp(container_filter())
+
+
+def _group_mounts() -> list[str]:
+    """Where control groups are mounted (proc_pid_mountinfo(5))."""
+    lines = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [words[4] for words in lines if words[words.index("-") + 1] in ("cgroup", "cgroup2")]
 
 
 def _drop_capabilities() -> None:

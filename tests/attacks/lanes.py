@@ -41,9 +41,15 @@ def possible_users() -> list[str]:
 
 
 def lanes(profiles: list[str]) -> list[Lane]:
-    """All lanes of this run; an ordinary container gives no namespaces, so it has the container profile only."""
+    """All lanes of this run.
+
+    An ordinary container gives no namespaces, so it has the container profile only. gVisor, whose own kernel stands
+    between, is run as the present user: it takes as long as all others together.
+    """
+    first, *_ = possible_users()
     found = [Lane(user, profile) for profile in profiles for user in possible_users()]
-    return [lane for lane in found if lane.user != "docker" or lane.profile == "container"]
+    found = [lane for lane in found if lane.user != "docker" or lane.profile == "container"]
+    return [lane for lane in found if lane.user == first or lane.profile != "gvisor"]
 
 
 class Unavailable(Exception):
@@ -105,7 +111,7 @@ class Worker:
             self._process.stdin.flush()
         finding = self._read(ATTACK_SECONDS)
         if "broken" in finding:
-            return Finding(attack=name, faults=(str(finding["broken"]),))
+            return Finding(attack=name, faults=(str(finding["broken"]),), tags=self.tags)
         finding = {key: tuple(value) if isinstance(value, list) else value for key, value in finding.items()}
         return Finding(**finding | {"tags": self.tags})
 

@@ -196,12 +196,16 @@ class Scene:
     def _fault_of_neighbour(self) -> list[str]:
         if self._neighbour is None:
             return []
-        execution = self._neighbour.run("print(child.poll(), open('neighbour').read() == kept)")
-        if execution.stdout == "None True\n":
-            return []
+        try:
+            execution = self._neighbour.run("print(child.poll(), open('neighbour').read() == kept)")
+            if execution.stdout == "None True\n":
+                return []
+            harm = f"{execution.outcome} {execution.stdout}{execution.error or ''}"
+        except belljar.BelljarError as error:
+            harm = str(error)
         self._neighbour.close()
         self._neighbour = None
-        return [f"the neighbour was harmed: {execution.outcome} {execution.stdout}{execution.error or ''}"]
+        return [f"the neighbour was harmed: {harm}"]
 
     def close(self) -> None:
         """Take the canaries away."""

@@ -25,6 +25,17 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("lane", LANES, ids=str)
+def test_lane_starts(lane: Lane, workers: Workers) -> None:
+    """A lane may be missing where Belljar refuses the profile or this process cannot become the user, not otherwise."""
+    try:
+        workers.finding(lane, ATTACKS[0].name)
+    except Unavailable as reason:
+        if not (reason.refused or str(reason).startswith("cannot become")):
+            raise
+        pytest.skip(f"NOT TESTED: {lane}: {reason}")
+
+
 @pytest.mark.parametrize(("lane", "attack"), CASES)
 def test_attack(lane: Lane, attack: Attack, workers: Workers, record_property: pytest.RecordProperty) -> None:
     finding = carry_out(workers, lane, attack)
@@ -39,13 +50,11 @@ def test_attack(lane: Lane, attack: Attack, workers: Workers, record_property: p
 
 
 def carry_out(workers: Workers, lane: Lane, attack: Attack) -> Finding:
-    """The finding. A lane that Belljar refuses or that this process cannot be is skipped; other failures are faults."""
+    """The finding; skipped in a lane that does not start, whose reason `test_lane_starts` judges."""
     try:
         return workers.finding(lane, attack.name)
     except Unavailable as reason:
-        if reason.refused or str(reason).startswith("cannot become"):
-            return Finding(attack=attack.name, skipped=str(reason))
-        return Finding(attack=attack.name, faults=(f"{lane} does not start: {reason}",))
+        return Finding(attack=attack.name, skipped=str(reason))
 
 
 @pytest.mark.parametrize("lane", LANES, ids=str)

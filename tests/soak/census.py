@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 import tempfile
-import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ class Census:
     """Counts, and resident anonymous memory in MiB; of several zygotes the sum."""
 
     processes: int
-    threads: int
     host_fds: int
     zygote_fds: int
     zygote_threads: int
@@ -53,7 +51,6 @@ def take(pool: Pool | None) -> Census:
     mark = cgroup.process_mark(os.getpid())
     return Census(
         processes=len(descendants(os.getpid())),
-        threads=threading.active_count() if pool is None else 0,  # the loop's own come as they are needed
         host_fds=_count("/proc/self/fd"),
         zygote_fds=sum(_count(f"/proc/{pid}/fd") for pid in zygotes),
         zygote_threads=sum(_count(f"/proc/{pid}/task") for pid in zygotes),

@@ -10,7 +10,7 @@ from soak.load import under_load
 
 async def main() -> None:
     async with Pool(preload=(), ready=8) as pool, under_load(pool, 8) as tally:
-        while tally["ok"] < 50:  # noqa: ASYNC110
+        while tally["ok"] < 50:
             await asyncio.sleep(0.05)
         print("loaded", flush=True)
         await asyncio.sleep(600)

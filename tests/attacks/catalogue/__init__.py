@@ -20,7 +20,6 @@ from attacks.catalogue import (
 from attacks.model import Attack
 
 
-
 def _with_gvisor(attack: Attack) -> Attack:
     if attack.name not in gvisor.SEES:
         return attack

@@ -29,5 +29,7 @@ SEES = {
     "run_on_as_another_program": "(killed|exited|timeout), alive False, runs on False",
     "send_descriptors_to_host": "True|False",
     "exhaust_descriptors_in_flight": "(full)?, ok",
+    "spy_on_host_activity": r"(\[1, 2\]|EPERM|ENOSYS)\nheard nothing",
+    "crash_into_host_core_handler": r"\(0, 0\)|\(1, 1\)",
     "touch_host_device": "(True|False) (True|False) (True|False)",
 }

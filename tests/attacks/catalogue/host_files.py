@@ -40,7 +40,8 @@ def _put(prepare: str, *paths: str, then: str = "") -> Callable[[Scene], str]:
     def drive(scene: Scene) -> str:
         seen = []
         with scene.attacked(prepare) as (sandbox, execution):
-            assert execution.ok, execution.error
+            if not execution.ok:
+                return str(execution.outcome)
             for path in paths:
                 try:
                     sandbox.write_file(path, b"from the host")
@@ -273,7 +274,7 @@ ATTACKS = (
         action="fill the file quota, then let the host write",
         wall="one size-limited tmpfs for all that a guest writes",
         drive=_put("tried(lambda: [open(f'f{i}', 'wb').write(bytes(1 << 20)) for i in range(100)])", "more"),
-        sees="refused|written",
+        sees="refused|written|killed",
     ),
     Attack(
         name="list_odd_names",

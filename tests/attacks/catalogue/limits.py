@@ -156,7 +156,7 @@ time.sleep(20)
     _ends(
         "fill_shared_memory",
         "shared anonymous memory beyond the limit",
-        "out_of_memory",
+        ("out_of_memory", "error"),
         f"import mmap\nblock = mmap.mmap(-1, {LIMITS.memory * 2})\nfor place in range(0, len(block), 4096): block[place] = 1\ntime.sleep(0.3)\nprint('after')",
         MEMORY,
     ),
@@ -190,7 +190,7 @@ def bomb():
 bomb()
 """
 COUNTS = (
-    _ends("fork_bomb_in_python", "fork without end", "timeout", FORK_BOMB, PROCESSES, timeout=0.7),
+    _ends("fork_bomb_in_python", "fork without end", ("timeout", "killed"), FORK_BOMB, PROCESSES, timeout=0.7),
     _ends(
         "fork_bomb_in_shell",
         "bomb() { bomb | bomb & }; bomb",
@@ -322,19 +322,34 @@ OUTPUTS = (
     _ends(
         "stdout_flood",
         "standard output without end",
-        "timeout",
+        ("timeout", "out_of_memory"),
         "while True: sys.stdout.write('x' * 65536)",
         "output is cut, with a note",
         sees=CUT,
-        timeout=2,
+        timeout=0.4,
     ),
     _ends(
         "stderr_flood",
         "standard error without end",
-        "timeout",
+        ("timeout", "out_of_memory"),
         "while True: sys.stderr.write('x' * 65536)",
         "output is cut, with a note",
-        timeout=2,
+        timeout=0.4,
+    ),
+    _ends(
+        "keep_all_that_is_printed",
+        "print 50 MB: does the interpreter keep it?",
+        "ok",
+        """
+def size():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+before = size()
+for _ in range(800):
+    sys.stdout.write("x" * 65536 + "\\n")
+assert size() - before < 8 << 20, size() - before
+""",
+        "output is kept by the host only, to its limit",
+        sees=CUT,
     ),
     _ends(
         "child_output_flood",
@@ -512,6 +527,7 @@ SHARED = (
     ),
     Attack(
         name="fill_memory_in_background",
+        profiles=("full", "container"),
         action="take memory after the execution is over, in children",
         wall=MEMORY,
         drive=_in_background,
@@ -519,6 +535,7 @@ SHARED = (
     ),
     Attack(
         name="blind_watchdog_by_depth",
+        profiles=("full", "container"),
         action="nest 3,000 folders, then take too much memory: there, and in the next sandbox",
         wall=MEMORY,
         drive=_blind,

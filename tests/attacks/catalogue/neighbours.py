@@ -57,7 +57,9 @@ def _identities(scene: Scene) -> str:
             for s in (one, other)
         )
     return (
-        f"{first} {second}" if scene.profile != "container" else ("not root" if 0 not in (first[0], second[0]) else "root")
+        f"{first} {second}"
+        if scene.profile != "container"
+        else ("not root" if 0 not in (first[0], second[0]) else "root")
     )
 
 
