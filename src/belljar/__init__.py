@@ -11,6 +11,7 @@ from __future__ import annotations
 from belljar.errors import (
     AtCapacity,
     BelljarError,
+    ClientError,
     FileError,
     HostError,
     ImageError,
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AtCapacity",
     "BelljarError",
+    "ClientError",
     "Execution",
     "FileError",
     "FileInfo",

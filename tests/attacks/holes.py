@@ -21,6 +21,10 @@ CORE = (
 )
 TEE = "IPython keeps all that is printed in its history (_tee): a flood of output ends as out_of_memory in the end"
 SHARED = "shared anonymous memory is in neither RLIMIT_DATA nor what the watchdog counts (it leaves shmem out)"
+BOMB = (
+    "RLIMIT_NPROC is 2,000 above the limit; watchdog, deadline and keeper look and kill one by one. Before the attack was "
+    "bounded, a loaded machine lost that race: 2,078 processes outlived deadline, session and host"
+)
 UNWATCHED = "the watchdog looks only while code runs; what a child takes afterwards is not seen"
 
 HOLES: dict[str, dict[str, str]] = {
@@ -75,7 +79,11 @@ HOLES: dict[str, dict[str, str]] = {
 }
 
 
-def maybe_hole(attack: str, tags: Iterable[str]) -> str | None:
+# The same for walls that hold most of the time: they lost a race at least once, and are holes whatever this run has seen.
+RACES: dict[str, dict[str, str]] = {"fork_bomb_in_python": {"container no-cgroups": BOMB}}
+
+
+def maybe_hole(attack: str, tags: Iterable[str], table: dict[str, dict[str, str]] = HOLES) -> str | None:
     """What is known to be wrong with the wall that this attack tries, where these tags hold."""
     present = set(tags)
-    return next((why for where, why in HOLES.get(attack, {}).items() if set(where.split()) <= present), None)
+    return next((why for where, why in table.get(attack, {}).items() if set(where.split()) <= present), None)

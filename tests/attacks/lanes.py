@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import belljar
 from attacks.confine import USER
 from attacks.model import Finding
+from belljar.guest.launch import descendants
 from belljar.sandbox.image import find_image
 
 # Who runs Belljar, in the words of the table.
@@ -141,9 +143,14 @@ class Worker:
         if line:
             return dict(json.loads(line))
         status = self._process.wait()
+        self._end_tree()
         self._log.seek(0)
         words = self._log.read().decode(errors="replace").strip()[-2000:]
         return {"broken": f"the host's process hung or died (status {status}): {words}"}
+
+    def _end_tree(self) -> None:
+        """What a worker that was killed has left: its folder's name is random, so nothing else can run from there."""
+        _end_guests(str(self.folder / "code/belljar/guest"))
 
     def end(self) -> None:
         """End it; its sandboxes end with it."""
@@ -156,9 +163,35 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._end_tree()
         self._process.stdout.close()
         self._log.close()
         subprocess.run(["rm", "-rf", str(self.folder)], check=False)  # an attack may have left it too deep for shutil
+
+
+def _end_guests(code: str) -> None:
+    """End what runs guest code from this very folder, and all below it. Frozen first: forks outrun a plain kill."""
+    stopped: set[int] = set()
+    while new := _guests(code) - stopped:
+        _signal(new, signal.SIGSTOP)
+        stopped |= new
+    _signal(stopped, signal.SIGKILL)
+
+
+def _guests(code: str) -> set[int]:
+    """Launchers and zygotes have the folder of their code as an argument of its own."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(code) in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+    return found | {below for pid in found for below in descendants(pid)} if len(found) < 50 else found
+
+
+def _signal(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
 
 
 class Workers:
@@ -226,7 +259,12 @@ class _Thread:
         if thread is not None:
             thread.join()
         worker, self._worker = self._worker, None
-        return worker.finish() if worker is not None and worker.alive else []
+        if worker is None:
+            return []
+        if worker.alive:
+            return worker.finish()
+        worker.end()
+        return ["the worker had died"]
 
     def _serve(self) -> None:
         while True:
@@ -244,7 +282,10 @@ class _Thread:
         try:
             if self._refusal is not None:
                 return self._refusal
-            if self._worker is None or not self._worker.alive:
+            if self._worker is not None and not self._worker.alive:
+                self._worker.end()
+                self._worker = None
+            if self._worker is None:
                 self._worker = Worker(self._lane)
             return self._worker.carry_out(name)
         except Unavailable as refusal:

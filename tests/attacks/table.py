@@ -19,7 +19,7 @@ Belljar. After each the host must be alive and its canaries (files, processes, s
 unchanged, and a fresh sandbox must work; at the end no process, control group, file or mount may be left.
 
 - **holds**: what was seen is the observable (a regular expression), and the host was unaffected.
-- **HOLE**: the attack succeeds; what is wrong is listed at the end.
+- **HOLE**: the attack succeeds, or has once; what is wrong is listed at the end.
 - **FAILED**: something else was seen; the suite fails. *not run*: not possible where this run was made.
 
 {totals}
@@ -29,7 +29,7 @@ Row = dict[str, str]
 
 def row(lane: Lane, attack: Attack, finding: Finding, hole: str | None) -> Row:
     """One cell of the table, as strings, so that it can travel between processes."""
-    result = "*not run*" if finding.skipped else "holds" if finding.held else "**HOLE**" if hole else "**FAILED**"
+    result = "*not run*" if finding.skipped else "**HOLE**" if hole else "holds" if finding.held else "**FAILED**"
     return {"attack": attack.name, "lane": str(lane), "result": result, "hole": hole or "", "note": finding.skipped}
 
 

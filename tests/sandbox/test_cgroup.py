@@ -20,6 +20,8 @@ def v2_tree(root: Path, groups: dict[str, tuple[str, str, str]]) -> None:
         (folder / "cgroup.controllers").write_text(controllers)
         (folder / "cgroup.subtree_control").write_text(subtree)
         (folder / "cgroup.procs").write_text(procs)
+        if path:
+            (folder / "cgroup.type").write_text("domain")
 
 
 ALL = "cpu memory pids"

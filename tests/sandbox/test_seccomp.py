@@ -129,8 +129,8 @@ getxattr -> allow ENOTSUP
 llistxattr -> allow ENOTSUP
 setxattrat -> ENOSYS ENOTSUP
 removexattrat -> ENOSYS ENOTSUP
-inotify_init1 -> allow EPERM
-inotify_add_watch -> allow EPERM
+inotify_init1 -> EPERM
+inotify_add_watch -> EPERM
 sync -> pretend
 syncfs 3 -> pretend
 fsync 3 -> allow
@@ -279,6 +279,13 @@ membarrier 2 -> EINVAL
 prlimit64 0 7 -> allow
 prlimit64 1 7 -> EPERM
 prlimit64 0x100000000 7 -> allow
+prlimit64 0 4 0 -> allow
+prlimit64 0 4 1 -> EPERM
+prlimit64 0 4 0x100000000 -> EPERM
+prlimit64 1 4 0 -> EPERM
+prlimit64 0 7 1 -> allow
+setrlimit 7 -> allow
+setrlimit 4 -> EPERM
 setpriority 0 0 5 -> allow
 setpriority 0 77 5 -> allow EPERM
 setpriority 2 0 5 -> allow EPERM

@@ -106,6 +106,8 @@ for family, kind, protocol in [(16, 3, 0), (17, 3, 0), (38, 5, 0), (40, 1, 0), (
 refused(errno.ENOTTY, fcntl.ioctl, 0, 0x5412, b"x")
 refused(errno.ENOTTY, fcntl.ioctl, 0, 0x541C, b"x")
 refused(errno.EPERM, resource.prlimit, os.getppid(), resource.RLIMIT_CORE, (0, 0))
+assert call(n["inotify_init1"]) == "EPERM"
+refused(errno.EPERM, resource.setrlimit, resource.RLIMIT_CORE, (0, 0))
 refused(errno.EPERM, os.mknod, "device", 0o020600, 0x0103)
 refused(errno.EPERM, os.open, "program", os.O_CREAT | os.O_WRONLY, 0o4755)
 refused(errno.EPERM, os.setresuid, os.getuid(), os.getuid(), os.getuid())
@@ -134,7 +136,6 @@ else:
     refused(errno.EPERM, fcntl.fcntl, ours, fcntl.F_NOTIFY, 1)
     refused(errno.EPERM, os.getpriority, os.PRIO_USER, 0)
     refused(errno.EPERM, os.sched_setaffinity, os.getppid(), {0})
-    assert call(n["inotify_init1"]) == "EPERM"
 print("ok")
 """
 
@@ -181,7 +182,6 @@ if full:
         udp.bind(("127.0.0.1", 0))
         udp.sendto(b"x", udp.getsockname())
         assert udp.recv(9) == b"x"
-    assert libc.inotify_init() > 0
 
 code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 assert ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 42)() == 42
@@ -205,7 +205,8 @@ assert ticks
 os.kill(os.getpid(), 0)
 assert os.waitid(os.P_PIDFD, os.pidfd_open(os.spawnlp(os.P_NOWAIT, "true", "true")), os.WEXITED).si_status == 0
 time.process_time(), time.thread_time(), time.monotonic(), time.clock_getres(time.CLOCK_MONOTONIC)
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0)), resource.getrusage(resource.RUSAGE_CHILDREN)
+resource.setrlimit(resource.RLIMIT_NICE, resource.getrlimit(resource.RLIMIT_NICE))
+resource.getrusage(resource.RUSAGE_CHILDREN)
 os.nice(0), os.getpriority(os.PRIO_PROCESS, 0), os.sched_setaffinity(0, os.sched_getaffinity(0))
 os.getloadavg(), os.uname(), os.urandom(8), os.cpu_count()
 pair = socket.socketpair()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from belljar import Execution, FileError, Limits, Outcome, Output, Sandbox, SessionClosed
+from belljar import ClientError, Execution, FileError, Limits, Outcome, Output, Sandbox, SessionClosed
 
 MIB = 1 << 20
 
@@ -348,3 +349,42 @@ display({'application/json': {1: {2, 3} and (4, float('inf'))}, 'text/plain': 'o
     deep, odd = sandbox.run(code).results
     assert (deep.text, deep.json) == ("deep", None)
     assert (odd.text, odd.json) == ("odd", {"1": [4, None]})
+
+
+def test_large_code_in_any_script(sandbox: Sandbox) -> None:
+    assert sandbox.run("x = '" + "\u4e2d" * 3_000_000 + "'\nlen(x)").text == "3000000"
+    with pytest.raises(ClientError):
+        sandbox.run("#" * 9_000_000)
+
+
+def test_display_from_threads(sandbox: Sandbox) -> None:
+    code = "from concurrent.futures import ThreadPoolExecutor as T\nlist(T(8).map(display, ['x' * 300_000] * 40));"
+    execution = sandbox.run(code)
+    assert (execution.outcome, len(execution.results)) == (Outcome.OK, 40)
+
+
+def test_an_interrupt_in_the_middle_of_a_result(make) -> None:
+    sandbox = make(timeout=0.4)
+    code = "x = 'x' * 1_000_000\ntry:\n    while True: display(x)\nexcept KeyboardInterrupt: print('caught')"
+    execution = make(limits=Limits(timeout=0.4, results_bytes=1 << 30)).run(code)
+    assert execution.outcome is Outcome.TIMEOUT
+    assert execution.stdout == "caught\n"
+    assert sandbox.run("1").text == "1"
+
+
+def test_a_sandbox_refuses_to_wait_for_itself(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def use_it(_: Output) -> None:
+        with pytest.raises(SessionClosed, match="callback"):
+            sandbox.interrupt()
+        seen.append("refused")
+
+    sandbox.run("print(1)", on_output=use_it)
+    assert seen == ["refused"]
+
+
+def test_first_use_from_many_threads(make) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(lambda _: make(timeout=17.5), range(4)))
+    assert [sandbox.run("6 * 7").text for sandbox in opened] == ["42"] * 4

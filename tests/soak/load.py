@@ -59,4 +59,5 @@ async def under_load(pool: Pool, users: int = USERS) -> AsyncIterator[collection
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, going_on = await asyncio.wait(tasks, timeout=10)
+        assert not going_on, "a cancelled user goes on: something has swallowed the cancellation"

@@ -79,6 +79,8 @@ def _throughput(report: Report) -> Iterator[str]:
             cpu = done.cpu_ms
             parts = f"zygote {cpu.zygote:.1f} + guest {cpu.guests:.1f} + host {cpu.host:.1f}"
             yield f"  CPU ms each: {cpu.total:.1f} = {parts}  (everything on this machine: {cpu.machine:.1f})"
+            if (bare := report.row("print", BARE, cpu=True)) is not None:
+                yield f"  that is {cpu.total / (bare.p50 * 1000):.2f} times the CPU time of {BARE} 'print(1)'"
         yield f"  walls up (seccomp, no_new_privs, no capability): in {done.walls_up} of {done.walls_seen} looked at"
 
 

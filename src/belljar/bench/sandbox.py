@@ -105,10 +105,10 @@ class Report:
     burst: load.Burst | None = None
     zygote: Zygote | None = None
 
-    def row(self, task: str, contestant: str) -> Summary | None:
-        """The times of a contestant."""
-        found = (row.seconds for row in self.side_by_side if (row.task, row.contestant) == (task, contestant))
-        return next(found, None)
+    def row(self, task: str, contestant: str, *, cpu: bool = False) -> Summary | None:
+        """The times of a contestant, or its CPU times."""
+        rows = (row for row in self.side_by_side if (row.task, row.contestant) == (task, contestant))
+        return next((row.cpu if cpu else row.seconds for row in rows), None)
 
     def verdicts(self) -> list[Verdict]:
         """The targets, with what was measured for them."""

@@ -12,7 +12,9 @@ import struct
 from typing import Any
 
 _HEADER = struct.Struct(">II")
-JSON_LIMIT = 32 << 20
+HEAD_LIMIT = 1 << 20  # parsing JSON costs 25 times its size for a moment; what is large goes into the bytes
+
+RawFrame = tuple[bytes, bytes]  # JSON text, bytes
 
 
 class FrameError(ValueError):
@@ -28,24 +30,29 @@ def write_frame(head: dict[str, Any], blob: bytes = b"") -> bytes:
 class FrameReader:
     """Incremental reader: feed what came, take the frames that are whole."""
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: the largest frame, JSON and bytes together, in bytes."""
+    def __init__(self, limit: int, head_limit: int = HEAD_LIMIT) -> None:
+        """`limit`: the largest frame, JSON and bytes together; `head_limit`: the largest JSON. In bytes."""
         self._limit = limit
+        self._head_limit = head_limit
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[dict[str, Any], bytes]]:
         """Add bytes; the frames completed by them. Raises FrameError."""
+        return [(read_head(text), blob) for text, blob in self.feed_raw(data)]
+
+    def feed_raw(self, data: bytes) -> list[RawFrame]:
+        """The same, the JSON not yet looked at: whether it is worth that, the caller says. Raises FrameError."""
         self._buffer += data
         frames = []
         while (frame := self._maybe_frame()) is not None:
             frames.append(frame)
         return frames
 
-    def _maybe_frame(self) -> tuple[dict[str, Any], bytes] | None:
+    def _maybe_frame(self) -> RawFrame | None:
         if len(self._buffer) < _HEADER.size:
             return None
         text_size, blob_size = _HEADER.unpack_from(self._buffer)
-        if text_size > JSON_LIMIT or text_size + blob_size > self._limit:
+        if text_size > self._head_limit or text_size + blob_size > self._limit:
             raise FrameError(f"a frame of {text_size + blob_size} bytes, {self._limit} allowed")
         end = _HEADER.size + text_size + blob_size
         if len(self._buffer) < end:
@@ -53,10 +60,11 @@ class FrameReader:
         text = bytes(self._buffer[_HEADER.size : _HEADER.size + text_size])
         blob = bytes(self._buffer[_HEADER.size + text_size : end])
         del self._buffer[:end]
-        return _read_head(text), blob
+        return text, blob
 
 
-def _read_head(text: bytes) -> dict[str, Any]:
+def read_head(text: bytes) -> dict[str, Any]:
+    """The JSON of a frame. Raises FrameError where it is no object."""
     try:
         head = json.loads(text.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:

@@ -58,7 +58,7 @@ class Server:
 
     def serve(self) -> None:
         """The loop over frames. Raises OSError when the host has gone."""
-        reader = FrameReader(FRAME_LIMIT)
+        reader = FrameReader(FRAME_LIMIT, FRAME_LIMIT)
         with ThreadPoolExecutor(THREADS) as threads:
             while data := self._channel.recv(CHUNK):
                 for head, blob in reader.feed(data):

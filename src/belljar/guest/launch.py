@@ -11,8 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import select
-import shutil
 import signal
 import socket
 import sys
@@ -21,6 +19,7 @@ from typing import Any, NoReturn
 
 from . import kernel as k
 from . import root
+from .trees import remove_tree
 
 CONTROL_FD, SPEC_FD = 3, 4
 NAMESPACES = k.CLONE_NEWPID | k.CLONE_NEWNET | k.CLONE_NEWIPC | k.CLONE_NEWUTS | k.CLONE_NEWCGROUP
@@ -57,16 +56,33 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     ask, answer = socket.socketpair()
     keeper = os.getpid()
+    host = int(sys.argv[4])
     stage = os.fork()
     if stage == 0:
         answer.close()
         _run_stage(spec, ask, keeper)
     ask.close()
+    _follow_host(host, stage)
     with answer:
         if answer.recv(1):
             _map_ids(stage, spec["ids"])
             answer.send(b"k")
-    _keep(stage, spec)
+    _keep(stage, spec, host)
+
+
+def _follow_host(host: int, stage: int) -> None:
+    """End the stage, and with it the zygote, when the host has died: also where a child of its keeps our socket open.
+
+    The signal comes when the thread that started us ends, too (prctl(2)), so the parent is looked at each time.
+    """
+
+    def end_if_alone(*_: object) -> None:
+        if os.getppid() != host:
+            os.kill(stage, signal.SIGKILL)
+
+    signal.signal(signal.SIGUSR2, end_if_alone)
+    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGUSR2)
+    end_if_alone()
 
 
 def _place_descriptors(control: int, plan: int) -> None:
@@ -127,7 +143,16 @@ def _run_first(spec: dict[str, Any]) -> NoReturn:
         die_with_parent(0)
         _wall("root", root.enter_tree)
         _wall("host name", socket.sethostname, "belljar")
-        _exec_zygote(spec)
+        first = os.getpid()
+        if (zygote := os.fork()) == 0:
+            # Not pid 1, as its guests are: libraries that look at the pid to notice a fork (OpenSSL) must see another.
+            k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() == first:
+                _exec_zygote(spec)
+            os._exit(1)
+        os.close(CONTROL_FD)
+        os.close(SPEC_FD)
+        _wait_for(zygote)
     except Refused as refused:
         tell_host({"op": "refused", "wall": refused.wall, "reason": refused.reason})
     finally:
@@ -171,16 +196,19 @@ def _exec_zygote(spec: dict[str, Any]) -> NoReturn:
     os.execve(python, [python, "-I", "-B", spec["guest"], "zygote"], spec["environment"])
 
 
-def _keep(stage: int, spec: dict[str, Any]) -> NoReturn:
+def _keep(stage: int, spec: dict[str, Any], host: int) -> NoReturn:
     """Wait for the zygote; clean up behind it where the host is gone as well."""
-    folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in spec["cgroups"]]
+    folders = []
+    for path in spec["cgroups"]:
+        with contextlib.suppress(OSError):
+            folders.append((os.open(path, os.O_RDONLY | os.O_DIRECTORY), path))
     _wait_for(stage)
     end_descendants()
-    if _host_is_gone():
+    if os.getppid() != host:  # not merely done with this zygote: gone, with nobody left to clean up
         for folder in spec["folders"]:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
         deadline = time.monotonic() + CLEAN_UP_SECONDS
-        for folder, path in zip(folders, spec["cgroups"], strict=True):
+        for folder, path in folders:
             while not remove_cgroups(folder, path) and time.monotonic() < deadline:
                 time.sleep(0.05)
     os._exit(0)
@@ -191,12 +219,6 @@ def _wait_for(process: int) -> None:
         pid, _ = os.waitpid(-1, 0)  # a subreaper: orphans of a zygote without pid namespace come here too
         if pid == process:
             return
-
-
-def _host_is_gone() -> bool:
-    poll = select.poll()
-    poll.register(CONTROL_FD, select.POLLIN)
-    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
 
 
 def end_descendants() -> None:

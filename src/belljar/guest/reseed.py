@@ -49,6 +49,8 @@ class Reseeder:
             state.seed(next(seeds).cast("I").tolist())
         for bits in self._bits:
             bits.state = type(bits)(int.from_bytes(next(seeds), "little")).state
+        if (ssl := sys.modules.get("_ssl")) is not None:
+            ssl.RAND_add(os.urandom(SEED_BYTES), float(SEED_BYTES))  # OpenSSL mixes it in before the next number
         if (tempfile := sys.modules.get("tempfile")) is not None:
             tempfile._name_sequence = None  # type: ignore[attr-defined]
         if (processes := sys.modules.get("multiprocessing.process")) is not None:

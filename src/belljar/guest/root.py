@@ -16,6 +16,8 @@ from . import kernel as k
 STAGE = "/tmp"
 NEW, OLD = "/new", "/old"
 QUIET = k.MS_NOSUID | k.MS_NODEV
+# Read-only: a device can be written to all the same, but its node's times and mode cannot be changed.
+DEVICE_ATTRIBUTES = k.MOUNT_ATTR_RDONLY | k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NOEXEC
 
 
 def build(plan: dict[str, Any]) -> None:
@@ -34,7 +36,7 @@ def build(plan: dict[str, Any]) -> None:
     k.mount_setattr(NEW, k.MOUNT_ATTR_RDONLY | k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV)
     for device in plan["devices"]:  # after the recursive nodev, which would make them useless
         k.mount(OLD + device, NEW + device, None, k.MS_BIND)
-        k.mount_setattr(NEW + device, k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NOEXEC)
+        k.mount_setattr(NEW + device, DEVICE_ATTRIBUTES)
 
 
 def enter_tree() -> None:

@@ -8,10 +8,12 @@ only. Frames host to guest: `go`, `run` (id, code). Guest to host: `born`, `refu
 from __future__ import annotations
 
 import builtins
+import json
 import os
 import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 from . import output
@@ -21,8 +23,9 @@ from .tracebacks import describe
 
 SESSION_FD = 3
 READ_BYTES = 1 << 16
+JSON_COST = 4  # how much more than others a byte of JSON counts, as the host reckons (sandbox/capture.py)
 COMMAND_LIMIT = 64 << 20
-_reader = FrameReader(COMMAND_LIMIT)
+_reader = FrameReader(COMMAND_LIMIT, COMMAND_LIMIT)
 
 
 def take_descriptors(fds: list[int]) -> socket.socket:
@@ -41,7 +44,7 @@ def send(session: socket.socket, head: dict[str, Any], blob: bytes = b"") -> Non
     session.sendall(write_frame(head, blob))
 
 
-def receive_one(session: socket.socket) -> dict[str, Any]:
+def receive_one(session: socket.socket) -> tuple[dict[str, Any], bytes]:
     """The next command. Raises ConnectionError when the host has gone."""
     frames = _reader.feed(b"")
     while not frames:
@@ -49,7 +52,7 @@ def receive_one(session: socket.socket) -> dict[str, Any]:
         if not data:
             raise ConnectionError("the host has gone")
         frames = _reader.feed(data)
-    return frames[0][0]  # the host sends the next command only after this one's answer
+    return frames[0]  # the host sends the next command only after this one's answer
 
 
 class Guest:
@@ -58,6 +61,9 @@ class Guest:
     def __init__(self, spec: dict[str, Any]) -> None:
         builtins.input = _no_input
         self._running = False
+        self._sending = False
+        self._interrupted = False
+        self._lock = threading.RLock()
         self._session: socket.socket | None = None
         self._execution = 0
         self._results_left = 0
@@ -71,7 +77,7 @@ class Guest:
             self._shell.run(code)
         self._shell.forget()
 
-    def serve(self, session: socket.socket, request: dict[str, Any], folder: int) -> None:
+    def serve(self, session: socket.socket, request: dict[str, Any]) -> None:
         """Announce the session and run what comes, until the host closes it."""
         self._channels = output.Channels(SESSION_FD)
         self._results_limit = int(request["results_bytes"])
@@ -79,21 +85,19 @@ class Guest:
         signal.signal(signal.SIGINT, self._interrupt)
         self._shell.touch()
         self._session = session
-        if request.get("folder_by_name"):  # no descriptor leaves a gVisor sandbox
-            send(session, {"op": "ready"})
-        else:
-            socket.send_fds(session, [write_frame({"op": "ready"})], [folder])
-        os.close(folder)
+        send(session, {"op": "ready"})
         while True:
-            command = receive_one(session)
-            self._run(command["id"], command["code"])
+            command, code = receive_one(session)
+            self._run(command["id"], code.decode("utf-8", "surrogatepass"))
 
     def _run(self, number: int, code: str) -> None:
         self._execution, self._results_left = number, self._results_limit
         signal.signal(signal.SIGINT, self._interrupt)
+        self._interrupted = False
         self._running = True
         try:
             try:
+                self._send({"op": "started", "id": number})
                 error = self._shell.run(code)
             finally:
                 self._running = False
@@ -106,29 +110,45 @@ class Guest:
         self._send(head)
 
     def _interrupt(self, *_: object) -> None:
-        if self._running:
+        if self._sending:
+            self._interrupted = True  # half a frame would be the end of the session: when it is out
+        elif self._running:
             raise KeyboardInterrupt
 
     def _emit(self, texts: dict[str, str], values: dict[str, Any], blobs: dict[str, bytes], main: bool) -> None:
         """Send one result; called by the shell's display hooks."""
         if self._session is None:
             return  # a rehearsal in the zygote
-        size = sum(map(len, texts.values())) + sum(map(len, blobs.values()))
+        parts = [(kind, data, "bytes") for kind, data in blobs.items()]
+        parts += [(kind, text.encode("utf-8", "replace"), "text") for kind, text in texts.items()]
+        parts += [(kind, json.dumps(value).encode(), "json") for kind, value in values.items()]
+        size = sum(len(data) * (JSON_COST if form == "json" else 1) for _, data, form in parts)
         if size > self._results_left:
             note = f"[a result of {size:,} bytes left out: {self._results_left:,} of {self._results_limit:,} were free]"
-            texts, values, blobs = {"text/plain": note}, {}, {}
+            parts = [("text/plain", note.encode(), "text")]
         self._results_left -= min(size, self._results_left)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         if self._channels is not None:
             self._channels.settle(SESSION_FD)
-        head = {"op": "result", "id": self._execution, "main": main, "text": texts, "json": values}
-        head["blobs"] = [[kind, len(data)] for kind, data in blobs.items()]
-        self._send(head, b"".join(blobs.values()))
+        head = {"op": "result", "id": self._execution, "main": main, "text": {}, "json": {}}
+        head["blobs"] = [[kind, len(data), form] for kind, data, form in parts]
+        self._send(head, b"".join(data for _, data, _ in parts))
 
     def _send(self, head: dict[str, Any], blob: bytes = b"") -> None:
-        if self._session is not None:
-            send(self._session, head, blob)
+        """One frame, whole: threads take turns, and an interrupt of the main thread waits."""
+        if self._session is None:
+            return
+        main = threading.current_thread() is threading.main_thread()
+        with self._lock:
+            self._sending = main
+            try:
+                send(self._session, head, blob)
+            finally:
+                self._sending = False
+        if main and self._interrupted and self._running:
+            self._interrupted = False
+            raise KeyboardInterrupt
 
 
 def _no_input(prompt: object = "") -> str:

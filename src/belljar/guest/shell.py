@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import math
 import os
 import subprocess
@@ -164,6 +165,9 @@ class Shell(InteractiveShell):
     def showtraceback(self, *arguments: Any, **options: Any) -> None:
         """Keep the exception for `run`, which returns it; nothing is printed."""
         self._raised = sys.exc_info()[1]
+
+    def _tee(self, channel: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # IPython would keep all that is printed for a history that is not kept
 
     def _format_exception_for_storage(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         return {}  # for a history that is not kept

@@ -18,11 +18,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import kernel as k
+from .frames import write_frame
 from .launch import Refused
 
 DATA = "/mnt/data"
 OWN_NAMESPACES = k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWIPC | k.CLONE_NEWUTS | k.CLONE_NEWCGROUP
 GUEST_ID = 1000
+# What a guest without a /proc of its own may read of itself there. Not net, mounts or task: they show the host.
+OWN_PROCESS = (
+    "status",
+    "stat",
+    "statm",
+    "maps",
+    "smaps",
+    "smaps_rollup",
+    "cmdline",
+    "comm",
+    "environ",
+    "fd",
+    "limits",
+    "io",
+)
 NO_PROGRAMS = k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 # Rights that make sense for something that is no folder; the kernel refuses others (landlock_add_rule(2), EINVAL).
@@ -43,8 +59,8 @@ class Entry:
     opened: list[int] = field(default_factory=list)
 
 
-def enter(spec: dict[str, Any], request: dict[str, Any], rules: list[tuple[int, int]], keep: int) -> int:
-    """Put up every wall of `spec["walls"]`; a descriptor of the working folder. Raises Refused.
+def enter(spec: dict[str, Any], request: dict[str, Any], rules: list[tuple[int, int]], keep: int) -> None:
+    """Put up every wall of `spec["walls"]`. Raises Refused.
 
     `rules` are Landlock rules opened in advance; descriptors above `keep` are closed.
     """
@@ -52,9 +68,8 @@ def enter(spec: dict[str, Any], request: dict[str, Any], rules: list[tuple[int, 
     for name in spec["walls"]:
         try:
             WALLS[name](entry)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise Refused(name, error) from None
-    return entry.opened[0]
 
 
 def make_scratch(spec: dict[str, Any]) -> None:
@@ -151,9 +166,13 @@ def _ids(entry: Entry) -> None:
                 file.write(text)
 
 
-def _rlimits(entry: Entry) -> None:
+def _oom_score(entry: Entry) -> None:
+    """When the host as a whole runs out of memory, guests go first."""
     with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # when the host as a whole runs out of memory, guests go first
+        file.write("1000")
+
+
+def _rlimits(entry: Entry) -> None:
     for name, value in entry.request["rlimits"].items():
         number = getattr(resource, name)
         hard = resource.getrlimit(number)[1]
@@ -182,17 +201,22 @@ def _landlock(entry: Entry) -> None:
     if entry.spec["profile"] != "full":
         base = entry.request["workdir"]
         own += [_open_rule(f"{base}/{name}", plan["writable"]) for name in ("data", "tmp")]
-        own.append(_open_rule(f"/proc/{os.getpid()}", plan["readable"]))
+        process = f"/proc/{os.getpid()}"
+        own += [_open_rule(f"{process}/{name}", plan["readable"]) for name in OWN_PROCESS]
     for fd, rights in entry.rules + own:
         k.landlock_allow(ruleset, fd, rights & files)
     k.landlock_restrict_self(ruleset)
 
 
 def _descriptors(entry: Entry) -> None:
-    """Nothing of the zygote's stays open: only standard streams, the session's socket and the working folder."""
-    folder = os.dup2(entry.opened[0], entry.keep + 1, inheritable=False)
-    entry.opened[0] = folder
-    os.closerange(folder + 1, 1 << 16)
+    """Nothing of the zygote's stays open: only standard streams and the session's socket."""
+    os.closerange(entry.keep + 1, 1 << 16)
+
+
+def _hand_over(entry: Entry) -> None:
+    """Give the host the working folder, before the limit on descriptors: those in flight count against it by user."""
+    with socket.socket(fileno=os.dup(entry.keep)) as session:
+        socket.send_fds(session, [write_frame({"op": "folder"})], [entry.opened[0]])
 
 
 def _seccomp(entry: Entry) -> None:
@@ -205,7 +229,9 @@ WALLS: dict[str, Callable[[Entry], None]] = {
     "loopback": _loopback,
     "mounts": _mounts,
     "work folder": _work_folder,
+    "hand over": _hand_over,
     "ids": _ids,
+    "oom score": _oom_score,
     "rlimits": _rlimits,
     "capabilities": _capabilities,
     "no_new_privs": _no_new_privs,

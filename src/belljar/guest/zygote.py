@@ -27,6 +27,7 @@ from .launch import CONTROL_FD, SPEC_FD, read_spec, tell_host
 from .reseed import Reseeder
 
 FDS_A_FORK = 3
+FAILURE = 70  # EX_SOFTWARE, sysexits.h
 
 
 def main() -> None:
@@ -145,17 +146,17 @@ class Zygote:
         session = runner.take_descriptors(fds)
         try:
             runner.send(session, {"op": "born"})
-            if runner.receive_one(session).get("op") != "go":
+            if runner.receive_one(session)[0].get("op") != "go":
                 os._exit(0)
-            folder = walls.enter(self._spec, request, self._rules, runner.SESSION_FD)
+            walls.enter(self._spec, request, self._rules, runner.SESSION_FD)
             self._reseeder.reseed()
-            self._guest.serve(session, request, folder)
+            self._guest.serve(session, request)
         except walls.Refused as refused:
             runner.send(session, {"op": "refused", "wall": refused.wall, "reason": refused.reason})
         except ConnectionError:
-            pass  # the host has gone
+            os._exit(0)  # the host has gone
         finally:
-            os._exit(0)
+            os._exit(FAILURE)
 
     def _reap(self) -> None:
         while True:

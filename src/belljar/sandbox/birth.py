@@ -21,7 +21,7 @@ from belljar.errors import IsolationUnavailable, SandboxFailed
 from belljar.guest import kernel
 from belljar.guest.frames import FrameError, FrameReader, write_frame
 from belljar.sandbox.cgroup import Group
-from belljar.sandbox.session import Guest
+from belljar.sandbox.handle import Guest
 from belljar.sandbox.zygote import Zygote
 
 HELLO_LIMIT = 1 << 16
@@ -40,24 +40,21 @@ async def bear(zygote: Zygote, request: dict[str, Any], attach: Attach, owner: i
     with contextlib.ExitStack() as stack:
         ours, theirs = socket.socketpair()
         stack.callback(ours.close)
-        ends = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
-        for end, _ in ends:
-            stack.callback(os.close, end)
-        try:
+        with theirs, contextlib.ExitStack() as handed_over:
+            ends = []
+            for _ in range(2):
+                ends.append(os.pipe2(os.O_CLOEXEC))
+                stack.callback(os.close, ends[-1][0])
+                handed_over.callback(os.close, ends[-1][1])
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             status = zygote.fork(request, [theirs.fileno(), *(end for _, end in ends)])
-        finally:
-            theirs.close()
-            for _, end in ends:
-                os.close(end)
         hello = Hello(ours)
+        stack.callback(hello.close)
         await hello.expect("born", status)
         pidfd = kernel.pidfd_open(hello.pid)
         stack.callback(os.close, pidfd)
         stack.callback(_kill, pidfd)
         group = await attach(hello.pid)
-        if group is not None:
-            stack.callback(group.remove)
         ours.send(write_frame({"op": "go"}))
         await hello.expect("ready", status)
         if len(hello.fds) != 1:
@@ -88,6 +85,11 @@ class Hello:
         self.pid = 0
         self.fds: list[int] = []
 
+    def close(self) -> None:
+        """Close what came with the frames."""
+        while self.fds:
+            os.close(self.fds.pop())
+
     async def expect(self, op: str, status: asyncio.Future[int]) -> None:
         """Wait for the frame `op`. Raises IsolationUnavailable where the guest refuses, SandboxFailed where it ends."""
         while True:
@@ -95,6 +97,8 @@ class Hello:
             for head, _ in self._receive(status):
                 if head.get("op") == op:
                     return
+                if head.get("op") == "folder":  # came with the descriptor
+                    continue
                 if head.get("op") == "refused":
                     raise IsolationUnavailable(f"wall {head.get('wall')!r} cannot be put up here: {head.get('reason')}")
                 raise SandboxFailed(f"a guest said {head.get('op')!r} where {op!r} was due")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections.abc import Callable
 from typing import Any
 
 from belljar.guest.frames import FrameError
@@ -12,6 +13,8 @@ from belljar.sandbox.base import GuestError, Output, Result
 MAX_KINDS = 32
 MAX_DEPTH = 100
 SVG = "image/svg+xml"
+JSON_COST = 4  # how much more than others a byte of JSON counts: parsing it takes time and memory
+JSON_BUDGET = 20 << 20
 RESULT_COST = 256  # what an empty result counts, so that there cannot be any number of them
 ERROR_FIELDS = ("name", "value", "traceback")
 ERROR_LIMIT = 256 << 10
@@ -45,27 +48,52 @@ class Capture:
 
 
 def read_result(head: dict[str, Any], blob: bytes) -> tuple[Result, int]:
-    """A `result` frame as a value, and its size in bytes. Raises FrameError."""
-    texts, values, blobs = head.get("text"), head.get("json"), head.get("blobs")
-    if not (isinstance(texts, dict) and isinstance(values, dict) and isinstance(blobs, list)):
+    """A `result` frame as a value, and what it counts of the budget for results, in bytes. Raises FrameError."""
+    texts, values, parts = head.get("text"), head.get("json"), head.get("blobs")
+    if not (isinstance(texts, dict) and isinstance(values, dict) and isinstance(parts, list)):
         raise FrameError("a result without its parts")
-    if len(texts) + len(values) + len(blobs) > MAX_KINDS or not all(isinstance(v, str) for v in texts.values()):
-        raise FrameError("a result of a wrong shape")
-    if any(kind.startswith("text/") or kind == SVG for kind in values) or any(map(_is_too_deep, values.values())):
+    if len(texts) + len(values) + len(parts) > MAX_KINDS or not all(isinstance(v, str) for v in texts.values()):
         raise FrameError("a result of a wrong shape")
     data: dict[str, Any] = {**values, **texts}
-    size = RESULT_COST + sum(map(len, texts.values())) + len(blob) + (len(json.dumps(values)) if values else 0)
+    cost = RESULT_COST + len(blob)
     start = 0
-    for item in blobs:
-        if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) and type(item[1]) is int):
-            raise FrameError("a result of a wrong shape")
-        if item[0].startswith("text/") or item[0] == SVG:
-            raise FrameError("a text that is bytes")
-        data[item[0]] = blob[start : start + max(0, item[1])]
-        start += max(0, item[1])
+    for kind, size, form in map(_read_part, parts):
+        piece = blob[start : start + size]
+        start += size
+        data[kind] = FORMS[form](piece)
+        cost += JSON_COST * size if form == "json" else 0
     if start != len(blob):
         raise FrameError("a result whose bytes do not add up")
-    return Result(data=data, is_main=head.get("main") is True), size
+    for kind, value in data.items():
+        if (kind.startswith("text/") or kind == SVG) is not isinstance(value, str) or _is_too_deep(value):
+            raise FrameError("a result of a wrong shape")
+    return Result(data=data, is_main=head.get("main") is True), cost
+
+
+def _read_part(part: Any) -> tuple[str, int, str]:
+    """Kind, size and form of a part that is among the bytes: `[kind, size]` or `[kind, size, "text" or "json"]`."""
+    if not isinstance(part, list) or len(part) not in (2, 3):
+        raise FrameError("a result of a wrong shape")
+    kind, size, form = part if len(part) == 3 else (*part, "bytes")
+    if not isinstance(kind, str) or type(size) is not int or size < 0 or not isinstance(form, str) or form not in FORMS:
+        raise FrameError("a result of a wrong shape")
+    return kind, size, form
+
+
+def _read_json(data: bytes) -> Any:
+    if JSON_COST * len(data) > JSON_BUDGET:
+        raise FrameError("too large a JSON value")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise FrameError("a JSON value that is none") from None
+
+
+FORMS: dict[str, Callable[[bytes], Any]] = {
+    "bytes": bytes,
+    "text": lambda data: data.decode("utf-8", "replace"),
+    "json": _read_json,
+}
 
 
 def _is_too_deep(value: Any) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from belljar.sandbox.base import Limits
 
 PREFIX = "belljar-"
 HOST_LEAF = "belljar-host"
+V1_LIMIT = "memory.limit_in_bytes"
 CONTROLLERS = ("memory", "pids", "cpu")
 NEEDED = ("memory", "pids")
 CPU_PERIOD_US = 100_000
@@ -142,7 +144,8 @@ def _find_v2(mounts: dict[str, Path], mine: dict[str, str], mark: str) -> tuple[
             continue
         handed_on = set(NEEDED) <= set(_words(parent / "cgroup.subtree_control"))
         # A group with processes cannot hand controllers on (but the root): we must go into a leaf below it first.
-        leaf = own / HOST_LEAF if parent == own != top and not handed_on else None
+        is_inner = (parent / "cgroup.type").exists()  # on every group but the real root
+        leaf = own / HOST_LEAF if parent == own and is_inner and not handed_on else None
         if leaf is not None and not _is_alone(own):
             continue
         folders = {name: parent / mark for name in CONTROLLERS if name in offered}
@@ -231,11 +234,26 @@ def sweep(place: Place) -> list[str]:
 
 
 def available_memory() -> int:
-    """Bytes of memory that could be used now without swapping: MemAvailable, or less where our own group is bounded."""
+    """Bytes of memory that could be used now without swapping: MemAvailable, or less where our group is bounded."""
+    free = 1 << 30
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 1 << 30
+            free = int(line.split()[1]) * 1024
+    return min([free, *_room_in_groups()])
+
+
+def _room_in_groups() -> Iterator[int]:
+    """Limit less usage of our own memory group and those above it, where they have a limit."""
+    mounts, mine = _cgroup_mounts(), _own_groups()
+    for name, limit, usage in (("", "memory.max", "memory.current"), ("memory", V1_LIMIT, "memory.usage_in_bytes")):
+        if name not in mounts:
+            continue
+        folder = _below(mounts[name], mine.get(name, "/"))
+        for group in (folder, *folder.parents):
+            with contextlib.suppress(OSError, ValueError):  # "max", or a group without the file
+                yield max(0, int((group / limit).read_text()) - int((group / usage).read_text()))
+            if group == mounts[name]:
+                break
 
 
 def _is_alive(mark: str) -> bool:
@@ -261,7 +279,7 @@ def _cgroup_mounts() -> dict[str, Path]:
     mounts = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
-        kind, _, options = right.split()[:3]
+        kind, _, options = right.split(" ")[:3]
         if kind == "cgroup2":
             mounts[""] = Path(left.split()[4])
         elif kind == "cgroup":

@@ -33,6 +33,10 @@ Snapshot = dict[str, tuple[int, int, int]]  # path -> inode, size in bytes, mtim
 def relative(path: str, folder: str = "/mnt/data") -> str:
     """The path below the working folder that a caller means, given as relative or absolute. Raises FileError."""
     given = path
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise FileError(f"{given!r} is no path") from None
     if path.startswith(folder + "/"):
         path = path[len(folder) + 1 :]
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -62,12 +66,12 @@ def write(folder: int, path: str, data: bytes, owner: int | None = None) -> None
 
     It acts as that user: what the guest could not do itself cannot be done here, and everything belongs to the guest.
     """
-    with _acting_as(owner):
+    with acting_as(owner):
         parts = path.split("/")
         for depth in range(1, len(parts)):
             _make_folder(folder, parts[:depth])
         with _opened(folder, "/".join(parts[:-1]) or ".", FOLDER) as parent:
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            with contextlib.suppress(OSError):  # of what stays, the next step says what it is
                 os.unlink(parts[-1], dir_fd=parent)  # what the guest has put there, a link say, is not written through
             with _opened(parent, parts[-1], NEW, 0o644) as fd:
                 _write_all(fd, data, path, parent)
@@ -85,12 +89,13 @@ def _write_all(fd: int, data: bytes, path: str, parent: int) -> None:
 
 
 @contextlib.contextmanager
-def _acting_as(owner: int | None) -> Iterator[None]:
+def acting_as(owner: int | None) -> Iterator[None]:
+    """Act on files as this user for a while, in this thread; only root can. Raises OSError."""
     if owner is None:
         yield
         return
-    kernel.set_file_ids(owner, owner)
     try:
+        kernel.set_file_ids(owner, owner)
         yield
     finally:
         kernel.set_file_ids(os.geteuid(), os.getegid())
@@ -158,7 +163,7 @@ def _opened(folder: int, path: str, flags: int, mode: int = 0) -> Iterator[int]:
     try:
         fd = kernel.openat2(folder, path, flags, mode, RESOLVE)
     except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM):
+        if error.errno == errno.ENOSYS:
             raise
         reason = {errno.ELOOP: "a symbolic link", errno.EXDEV: "it leads outside"}.get(error.errno or 0)
         raise FileError(f"{path}: {reason or os.strerror(error.errno or 0)}") from None

@@ -19,6 +19,7 @@ from belljar.guest import kernel
 from belljar.sandbox import cgroup, plan
 from belljar.sandbox.base import Limits, host_cpus
 from belljar.sandbox.birth import Attach, bear
+from belljar.sandbox.handle import Guest
 from belljar.sandbox.image import Image
 from belljar.sandbox.session import GuestSession
 from belljar.sandbox.threads import in_thread
@@ -61,7 +62,7 @@ class ForkServer:
         self._next = 0
         self._closing = False
         self._watchdog: Watchdog | None = None
-        self._is_root = os.geteuid() == 0
+        self._is_root = os.geteuid() == 0 and _owns_ids()
         self.limiter = ""
 
     async def start(self) -> None:
@@ -84,9 +85,12 @@ class ForkServer:
             raise IsolationUnavailable(f"profile {self.profile!r} needs Landlock ABI {needed}, this kernel has {abi}")
         self._place, self.limiter = cgroup.find_place()
         if self._place is not None:
-            cgroup.sweep(self._place)
-            cgroup.create(self._place)
-        else:
+            try:
+                cgroup.sweep(self._place)
+                cgroup.create(self._place)
+            except OSError as error:  # looked possible, is not
+                self._place, self.limiter = None, f"{self.limiter}: {error}"
+        if self._place is None:
             self.limiter = f"rlimits and a watchdog ({self.limiter})"
         if watch := self._unlimited():
             self._watchdog = Watchdog(self._limits, watch)
@@ -112,15 +116,16 @@ class ForkServer:
             async with asyncio.timeout(SPAWN_SECONDS):
                 guest = await bear(self._living_zygote(), request, self._attach(number), owner)
         except BaseException as error:
-            self._discard(None, folder)
+            place = self._place
+            self._discard(None if place is None else cgroup.Group(place=place, name=f"s{number}"), folder)
             if isinstance(error, TimeoutError):
                 raise SandboxFailed(f"a sandbox was not ready in {SPAWN_SECONDS:.0f} s") from None
             raise
-        guest.end = self._ender(guest.pid)
+        guest.end = self._ender(guest)
         session = GuestSession(guest, self._limits, lambda ended: self._forget(ended, guest.group, folder))
         self._sessions.add(session)
         if self._watchdog is not None:
-            self._watchdog.add(session, guest.folder)
+            self._watchdog.add(session)
         return session
 
     async def close(self) -> None:
@@ -169,7 +174,7 @@ class ForkServer:
     def _remove_folder(self, folder: str) -> None:
         pass
 
-    def _ender(self, pid: int) -> Callable[[], None] | None:
+    def _ender(self, guest: Guest) -> Callable[[], None] | None:
         return None
 
     def _clean_up(self) -> None:
@@ -234,14 +239,23 @@ class ForkServer:
             await self._zygotes[index].close()
             for pause in itertools.chain(RESTART_SECONDS, itertools.repeat(RESTART_SECONDS[-1])):
                 await asyncio.sleep(pause)
-                zygote = self._make_zygote()
                 try:
+                    if self._place is not None:
+                        await in_thread(cgroup.create, self._place)
+                    zygote = self._make_zygote()
                     await zygote.start()
-                except BelljarError as error:
+                except (BelljarError, OSError) as error:
                     log.error("a zygote could not be started again: %s", error)
                     continue
                 self._zygotes[index] = zygote
                 break
+
+
+def _owns_ids() -> bool:
+    """Whether our user namespace has the ids that guests of root get: a rootless container's root has not."""
+    with open("/proc/self/uid_map") as lines:
+        spans = [tuple(map(int, line.split())) for line in lines]
+    return any(inside <= plan.ROOT_ID_BASE < inside + count - plan.ROOT_ID_COUNT for inside, _, count in spans)
 
 
 def _first_of(error: BaseException) -> BaseException:

@@ -42,7 +42,7 @@ class RemoteFiles:
         self._sock = sock
         self._on_breach = on_breach
         self._loop = asyncio.get_running_loop()
-        self._reader = FrameReader(FRAME_LIMIT)
+        self._reader = FrameReader(FRAME_LIMIT, FRAME_LIMIT)
         self._answers: dict[int, _Answer] = {}
         self._ids = itertools.count(1)
         self._sending = asyncio.Lock()

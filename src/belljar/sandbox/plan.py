@@ -30,22 +30,26 @@ WALLS = {
         "namespaces",
         "loopback",
         "mounts",
+        "hand over",
         "ids",
-        "rlimits",
+        "oom score",
         "capabilities",
         "no_new_privs",
         "landlock",
         "descriptors",
+        "rlimits",
         "seccomp",
     ),
     "container": (
         "ids",
         "work folder",
-        "rlimits",
+        "hand over",
+        "oom score",
         "capabilities",
         "no_new_privs",
         "landlock",
         "descriptors",
+        "rlimits",
         "seccomp",
     ),
     "gvisor": (
@@ -159,7 +163,7 @@ def rlimits(limits: Limits, *, memory_by_kernel: bool) -> dict[str, int]:
     less.
     """
     table = {
-        "RLIMIT_CORE": 0,
+        "RLIMIT_CORE": 1,  # not 0: that does not keep a crash from a core_pattern that is a pipe (core(5))
         "RLIMIT_NOFILE": limits.descriptors,
         "RLIMIT_NPROC": limits.processes,
         "RLIMIT_FSIZE": limits.files_bytes,

@@ -15,7 +15,7 @@ import resource
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 
-from belljar.errors import AtCapacity, BelljarError, ImageError, IsolationUnavailable, SandboxFailed
+from belljar.errors import AtCapacity, BelljarError, SandboxFailed
 from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.base import MIB, Limits
 from belljar.sandbox.cgroup import available_memory
@@ -214,7 +214,7 @@ class Pool:
                 session = await self._backend.session()
             finally:
                 self._births.discard(asyncio.current_task())
-        except (SandboxFailed, IsolationUnavailable, ImageError, OSError) as error:
+        except Exception as error:
             self._on_failure(error if isinstance(error, BelljarError) else SandboxFailed(str(error)))
             return
         self._failures = 0

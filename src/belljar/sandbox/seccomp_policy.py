@@ -87,11 +87,9 @@ FILES = (
         ENOTSUP,
     ),
     _rule("setxattrat getxattrat listxattrat removexattrat", "nothing uses them yet (6.13)", ENOSYS, ENOTSUP),
-    _rule(
+    _refuse(
         "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch",
-        "file watchers; Landlock does not cover watching what others do with a file",
-        ALLOW,
-        EPERM,
+        "what is shared are the host's inodes: a watcher sees what other guests open; instances count by user",
     ),
     _allow("readahead", "reading ahead in an open file"),
     _rule("fadvise64", "advice on own reading; not throwing shared files out of the page cache", v.FADVISE),
@@ -134,8 +132,9 @@ PROCESSES = (
     _rule("arch_prctl", "thread-local storage and register state", v.ARCH_PRCTL),
     _rule("prctl", "names and reading; not PR_SET_PDEATHSIG: walls rely on it", v.prctl("full"), v.prctl("container")),
     _rule("personality", "no switching off of address randomisation", v.PERSONALITY),
-    _allow("getrlimit setrlimit getrusage times sysinfo uname getcpu getrandom", "own limits and account; the machine"),
-    _rule("prlimit64", "limits of the own process; glibc's getrlimit", v.SELF),
+    _allow("getrlimit getrusage times sysinfo uname getcpu getrandom", "own limits and account; the machine"),
+    _rule("setrlimit", "own limits, but for the core dump's, which keeps the host's handler away", v.NO_CORE_LIMIT),
+    _rule("prlimit64", "limits of the own process, but for setting the core dump's; glibc's getrlimit", v.OWN_LIMITS),
     _rule("setpriority getpriority", "niceness; by user or group it would reach outside", ALLOW, v.SELF_PRIORITY),
     _rule("ioprio_set ioprio_get", "io priority; by user or group it would reach outside", ALLOW, v.SELF_IOPRIO),
     _rule("sched_setscheduler sched_setparam sched_setattr sched_setaffinity", "own scheduling", ALLOW, v.SELF),
@@ -238,7 +237,7 @@ LOST = (
     "Listener or forkserver (Python 3.14's default), which listen on Unix sockets; Pool, Queue and Pipe work with fork "
     "and spawn.",
     "Changing modes and times: chmod, and touch on a file that exists, succeed and change nothing.",
-    "Extended attributes, and watching files (inotify).",
+    "Extended attributes.",
     "Clocks of other threads (time.pthread_getcpuclockid), and pinning threads other than the caller to CPUs.",
 )
 

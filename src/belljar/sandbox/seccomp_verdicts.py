@@ -296,6 +296,14 @@ MADVISE = _cases(
 )
 FADVISE = _cases("POSIX_FADV_DONTNEED: pretend", _when(_is(3, 4), then=PRETEND), otherwise=ALLOW)
 SELF = _cases("pid 0 (the caller), else EPERM", _when(_is(0, 0)))
+# RLIMIT_CORE is 4 (asm-generic/resource.h). Only a limit of 1 keeps a crash from the host's core_pattern pipe: core(5).
+NO_CORE_LIMIT = _cases("any limit but RLIMIT_CORE, else EPERM", _when(_is(0, 4), then=EPERM), otherwise=ALLOW)
+OWN_LIMITS = _cases(
+    "pid 0 (the caller) and not to set RLIMIT_CORE, else EPERM",
+    _when(_is(0, 0), _long_is(2, 0)),
+    _when(_is(1, 4), then=EPERM),
+    _when(_is(0, 0)),
+)
 SELF_PRIORITY = _cases("PRIO_PROCESS of 0 (the caller), else EPERM", _when(_is(0, 0), _is(1, 0)))
 SELF_IOPRIO = _cases("IOPRIO_WHO_PROCESS of 0 (the caller), else EPERM", _when(_is(0, 1), _is(1, 0)))
 CLOCK = _cases("no clock of another process (a negative id): EINVAL", _when(_none_of(0, 1 << 31)), otherwise=EINVAL)

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
-import select
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from belljar.errors import FileError, SandboxFailed, SessionClosed
+from belljar.errors import ClientError, FileError, SandboxFailed, SessionClosed
 from belljar.guest import kernel
-from belljar.guest.frames import FrameError, FrameReader, write_frame
+from belljar.guest.frames import FrameError, FrameReader, read_head, write_frame
 from belljar.sandbox import files
 from belljar.sandbox.base import Event, Execution, FileInfo, GuestError, Limits, Outcome
 from belljar.sandbox.capture import Capture, read_error, read_result
-from belljar.sandbox.cgroup import Group
+from belljar.sandbox.handle import Guest, has_ended
 from belljar.sandbox.threads import in_thread
 
 CHUNK = 1 << 16
@@ -34,27 +32,10 @@ DEATH_SECONDS = 2.0
 QUIET_FILES = 200  # as many entries are listed in passing; more than that in a thread
 FRAME_ROOM = 4 << 20
 STRAY_COST = 1024
+CODE_LIMIT = 8 << 20  # characters
 STREAMS = ("stdout", "stderr")
-
-
-@dataclass(kw_only=True)
-class Guest:
-    """What the host holds of a guest: descriptors and facts. `uid` is set where files must be given to another user.
-
-    `end` ends all its processes where the death of the first does not take the others with it; it blocks.
-    """
-
-    session: socket.socket
-    stdout: int
-    stderr: int
-    pid: int
-    pidfd: int
-    folder: int
-    status: asyncio.Future[int]
-    group: Group | None = None
-    uid: int | None = None
-    end: Callable[[], None] | None = None
-    zygote_lives: Callable[[], bool] = lambda: True
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class _Run:
@@ -78,6 +59,8 @@ class _Run:
         self.done: dict[str, Any] | None = None
         self.timed_out = False
         self.listening = False
+        self.began = False
+        self.interrupted = False
 
     def show(self, event: Event) -> None:
         self.events.append(event)
@@ -96,6 +79,8 @@ class GuestSession:
         self._run: _Run | None = None
         self._count = 0
         self._closed = False
+        self._chores: set[asyncio.Task[None]] = set()
+        self._ending: asyncio.Task[None] | None = None
         self._dead = False
         self._breach = ""
         self._oom_seen = 0
@@ -116,12 +101,26 @@ class GuestSession:
     @property
     def fit(self) -> bool:
         """Whether it is alive as far as the kernel knows now, before the event loop has heard of an end."""
-        return self.alive and self._guest.zygote_lives() and not _has_ended(self._guest.pidfd)
+        return self.alive and self._guest.zygote_lives() and not has_ended(self._guest.pidfd)
 
     @property
     def busy(self) -> bool:
         """Whether code is running."""
         return self._run is not None
+
+    @property
+    def used(self) -> bool:
+        """Whether code has ever run here."""
+        return self._count > 0
+
+    @property
+    def owner(self) -> int | None:
+        """The guest's user where that is another than the host's."""
+        return self._guest.uid
+
+    def copy_folder(self) -> int:
+        """A new descriptor of the working folder. Raises OSError when the session has been closed."""
+        return os.dup(self._guest.folder)
 
     @property
     def pid(self) -> int:
@@ -139,7 +138,7 @@ class GuestSession:
         return events[-1]
 
     async def stream(self, code: str, *, timeout: float | None = None) -> AsyncIterator[Event]:
-        """Run code; its output and results as they come, the Execution last. Leaving early interrupts it.
+        """Run code; its output and results as they come, the Execution last. Leaving early ends the session.
 
         Raises SessionClosed where the session has ended before; later ends are outcomes. `timeout` in seconds.
         """
@@ -147,6 +146,8 @@ class GuestSession:
             raise SessionClosed("the session has ended")
         if self._run is not None:
             raise SessionClosed("the session is running something else")
+        if len(code) > CODE_LIMIT:
+            raise ClientError(f"{len(code):,} characters of code, {CODE_LIMIT:,} are allowed")
         self._count += 1
         run = self._run = _Run(self._count, self._limits, self._limits.timeout if timeout is None else timeout)
         run.timer = self._loop.call_later(run.timeout, self._on_deadline, run)
@@ -154,7 +155,7 @@ class GuestSession:
         self._listen()
         run.listening = True
         try:
-            await self._send({"op": "run", "id": run.number, "code": code})
+            await self._send({"op": "run", "id": run.number}, code.encode("utf-8", "surrogatepass"))
             async for event in self._events(run):
                 yield event
             execution = await self._finish(run)
@@ -170,7 +171,7 @@ class GuestSession:
     async def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that runs; the session lives on where the code lets it."""
         if self._run is not None:
-            self._signal(signal.SIGINT)
+            self._interrupt(self._run)
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Put a file below the working folder. Raises FileError, SessionClosed."""
@@ -178,15 +179,13 @@ class GuestSession:
         if len(data) > self._limits.files_bytes:
             raise FileError(f"{path}: over {self._limits.files_bytes:,} bytes")
         name = files.relative(path)
-        await in_thread(files.write, self._guest.folder, name, data, self._guest.uid)
+        await self._on_folder(files.write, name, data, self._guest.uid)
         self._known = await self._snapshot()
 
     async def read_file(self, path: str) -> bytes:
         """A file below the working folder, also of an interpreter that has died. Raises FileError, SessionClosed."""
         self._check_open()
-        return await in_thread(
-            files.read, self._guest.folder, files.relative(path), self._limits.files_bytes + self._limits.memory
-        )
+        return await self._on_folder(files.read, files.relative(path), self._limits.files_bytes + self._limits.memory)
 
     async def list_files(self) -> tuple[FileInfo, ...]:
         """All regular files below the working folder. Raises SessionClosed."""
@@ -194,26 +193,33 @@ class GuestSession:
         return files.describe(await self._snapshot())
 
     async def close(self) -> None:
-        """End the session and everything in it. Never raises; may be called again."""
-        if self._closed:
-            return
-        self._closed = True
-        self._unregister()
+        """End the session and everything in it. Never raises; goes on when it is cancelled; may be called again."""
+        if self._ending is None:
+            self._closed = True
+            self._unregister()
+            self._kill()
+            if self._run is not None:
+                self._run.wake.set()
+            self._ending = self._loop.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         guest = self._guest
-        self._kill()
-        if guest.end is not None:
-            await in_thread(guest.end)
-        if not guest.status.done():
-            with contextlib.suppress(TimeoutError, SandboxFailed):
+        try:
+            if guest.end is not None:
+                await in_thread(guest.end)
+            if not guest.status.done():
                 await asyncio.wait_for(asyncio.shield(guest.status), DEATH_SECONDS)
-        guest.session.close()
-        for fd in (guest.stdout, guest.stderr, guest.pidfd, guest.folder):
-            if fd >= 0:  # a guest in a kernel of its own has no pidfd and no folder here
-                os.close(fd)
-        if self._run is not None:
-            self._run.wake.set()
-        for callback in self._on_close:
-            callback(self)
+        except Exception as error:
+            log.debug("the end of a guest was not seen: %s", error)
+        finally:
+            guest.session.close()
+            for fd in (guest.stdout, guest.stderr, guest.pidfd, guest.folder):
+                if fd >= 0:  # a guest in a kernel of its own has no pidfd and no folder here
+                    os.close(fd)
+            guest.stdout = guest.stderr = guest.pidfd = guest.folder = -1
+            for callback in self._on_close:
+                callback(self)
 
     def kill_for(self, limit: str) -> None:
         """The watchdog's verdict: over this limit ("memory", "processes" or "files")."""
@@ -224,8 +230,8 @@ class GuestSession:
         if self._closed:
             raise SessionClosed("the session has ended")
 
-    async def _send(self, head: dict[str, Any]) -> None:
-        frame = write_frame(head)
+    async def _send(self, head: dict[str, Any], blob: bytes) -> None:
+        frame = write_frame(head, blob)
         try:
             sent = self._guest.session.send(frame)
             if sent < len(frame):
@@ -300,14 +306,30 @@ class GuestSession:
         self._oom_seen, before = kills, self._oom_seen
         return kills > before
 
+    async def _on_folder(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking work on the folder in a thread, with a descriptor of its own: ours may be closed meanwhile, and
+        its number be another guest's.
+        """
+        folder = self.copy_folder()
+
+        def with_copy() -> T:
+            try:
+                return work(folder, *arguments)
+            finally:
+                os.close(folder)
+
+        return await in_thread(with_copy)
+
     async def _snapshot(self) -> files.Snapshot:
+        if self._closed:
+            return {}
         try:
             few = os.fstat(self._guest.folder).st_nlink <= 2 and len(os.listdir(self._guest.folder)) < QUIET_FILES
         except OSError:
             return {}
         if few:
             return files.snapshot(self._guest.folder)
-        return await in_thread(files.snapshot, self._guest.folder)
+        return await self._on_folder(files.snapshot)
 
     def _on_control(self) -> None:
         try:
@@ -320,8 +342,8 @@ class GuestSession:
             self._on_death()
             return
         try:
-            for head, blob in self._reader.feed(data):
-                self._on_frame(head, blob)
+            for text, blob in self._reader.feed_raw(data):
+                self._on_frame(text, blob)
         except FrameError as error:
             self._breach = f"the guest broke the protocol: {error}"
             self._kill()
@@ -335,20 +357,25 @@ class GuestSession:
             self._on_control()
             self._on_death()
 
-    def _on_frame(self, head: dict[str, Any], blob: bytes) -> None:
+    def _on_frame(self, text: bytes, blob: bytes) -> None:
         run = self._run
-        if run is None or head.get("id") != run.number or run.done is not None:
-            self._strays_left -= len(blob) + STRAY_COST  # a thread of an execution that is over; not without end
+        head = read_head(text) if run is not None and run.done is None else {}
+        if run is None or head.get("id") != run.number:
+            self._strays_left -= len(text) + len(blob) + STRAY_COST  # of an execution that is over; not without end
             if self._strays_left < 0:
                 raise FrameError("frames without end")
             return
         if head.get("op") == "result":
-            result, size = read_result(head, blob)
-            run.results_left -= size
+            result, cost = read_result(head, blob)
+            run.results_left -= cost + len(text)
             if run.results_left < 0:
                 raise FrameError("more results than allowed")
             run.results.append(result)
             run.show(result)
+        elif head.get("op") == "started":
+            run.began = True
+            if run.interrupted:
+                self._signal(signal.SIGINT)
         elif head.get("op") == "done":
             read_error(head)  # its schema, before anything is believed
             for name in STREAMS:
@@ -381,7 +408,7 @@ class GuestSession:
     def _on_deadline(self, run: _Run) -> None:
         if run.done is None and self._run is run:
             run.timed_out = True
-            self._signal(signal.SIGINT)
+            self._interrupt(run)
             run.timer = self._loop.call_later(GRACE_SECONDS, self._kill)
 
     def _look_at_memory(self, run: _Run) -> None:
@@ -392,10 +419,17 @@ class GuestSession:
             else:
                 run.memory_timer = self._loop.call_later(MEMORY_SECONDS, self._look_at_memory, run)
 
+    def _interrupt(self, run: _Run) -> None:
+        """SIGINT, when the guest has begun with this code: before, it would not know what is meant."""
+        run.interrupted = True
+        if run.began:
+            self._signal(signal.SIGINT)
+
     def _on_death(self) -> None:
         if self._dead:
             return
         self._dead = True
+        self._kill()  # it may only have closed its session; and without a pid namespace it has left children
         for name in STREAMS:
             self._on_output(name)
         self._unregister()
@@ -419,6 +453,8 @@ class GuestSession:
             self._loop.remove_reader(getattr(self._guest, name))
 
     def _signal(self, number: int) -> None:
+        if self._guest.pidfd < 0:
+            return  # closed: the number may be another's by now
         with contextlib.suppress(OSError):
             kernel.pidfd_send_signal(self._guest.pidfd, number)
 
@@ -427,16 +463,9 @@ class GuestSession:
         if self._guest.end is None or self._closed:
             self._signal(signal.SIGKILL)
         else:
-            self._loop.run_in_executor(None, self._guest.end)
-
-
-def _has_ended(pidfd: int) -> bool:
-    """A pidfd becomes readable when its process ends; pidfd_open(2)."""
-    if pidfd < 0:
-        return False
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
+            task = self._loop.create_task(in_thread(self._guest.end))
+            self._chores.add(task)
+            task.add_done_callback(self._chores.discard)
 
 
 def _ended(name: str, value: str) -> GuestError:

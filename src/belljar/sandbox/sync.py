@@ -11,13 +11,14 @@ import atexit
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from belljar.errors import FileError
+from belljar.errors import FileError, SessionClosed
 from belljar.sandbox.base import Execution, FileInfo, Limits, Output, Result
 from belljar.sandbox.pool import Pool
 from belljar.sandbox.session import GuestSession
@@ -30,7 +31,7 @@ class _Runtime:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._pools: dict[tuple[Any, ...], Pool] = {}
+        self._pools: dict[tuple[Any, ...], asyncio.Task[Pool]] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, name="belljar", daemon=True)
         self._thread.start()
         self.pid = os.getpid()
@@ -38,6 +39,10 @@ class _Runtime:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in the loop and wait. An interrupt of the waiting thread cancels the work."""
+        if self.pid != os.getpid() or threading.current_thread() is self._thread:
+            work.close()
+            where = "a process forked from its own" if self.pid != os.getpid() else "a callback of its own"
+            raise SessionClosed(f"a sandbox cannot be used from {where}: it would wait for itself")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -47,12 +52,26 @@ class _Runtime:
 
     async def session(self, key: tuple[Any, ...], make: Callable[[], Pool]) -> GuestSession:
         """A session of the pool for `key`, started now if need be."""
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = make()
-            await pool.start()
-            self._pools[key] = pool
+        if key not in self._pools:
+            self._pools[key] = self._loop.create_task(self._start(make()))
+        starting = self._pools[key]
+        try:
+            pool = await asyncio.shield(starting)
+        except Exception:
+            if self._pools.get(key) is starting:
+                del self._pools[key]
+            raise
         return await pool.acquire()
+
+    @staticmethod
+    async def _start(pool: Pool) -> Pool:
+        await pool.start()
+        return pool
+
+    def abandon(self, session: GuestSession) -> None:
+        """End the session of a sandbox that nobody refers to any more, without waiting."""
+        if self.pid == os.getpid() and self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(session.close(), self._loop)
 
     def close(self) -> None:
         """End everything; called at the end of the process."""
@@ -64,12 +83,21 @@ class _Runtime:
         self._thread.join(2)
 
     async def _close_pools(self) -> None:
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()), return_exceptions=True)
+        started = await asyncio.gather(*self._pools.values(), return_exceptions=True)
         self._pools.clear()
+        await asyncio.gather(*(pool.close() for pool in started if isinstance(pool, Pool)), return_exceptions=True)
 
 
 _runtime: _Runtime | None = None
 _lock = threading.Lock()
+
+
+def _forget_lock() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it at the fork
+
+
+os.register_at_fork(after_in_child=_forget_lock)
 
 
 def _the_runtime() -> _Runtime:
@@ -118,6 +146,7 @@ class Sandbox:
 
         key = (image, os.environ.get("BELLJAR_HOME"), limits, profile, imports)
         self._session = self._runtime.call(self._runtime.session(key, make))
+        self._finalizer = weakref.finalize(self, self._runtime.abandon, self._session)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -184,5 +213,7 @@ class Sandbox:
         return self._runtime.call(self._session.list_files())
 
     def close(self) -> None:
-        """End the sandbox and everything in it."""
-        self._runtime.call(self._session.close())
+        """End the sandbox and everything in it. In a process forked from the one that made it, nothing happens."""
+        if self._runtime.pid == os.getpid():
+            self._finalizer.detach()
+            self._runtime.call(self._session.close())

@@ -1,27 +1,34 @@
 """Memory, process and file budgets where the host has no control groups for us: a loop that looks and kills.
 
-Promises: a guest that goes over its memory is killed within a few intervals, together with everything it started. It
-can overshoot by what it allocates in one interval; RLIMIT_DATA bounds each single process before that. Looks only
-while code runs.
+Promises: a guest that goes over a limit is killed within a few looks, together with everything it started. It can
+overshoot by what it allocates between two looks; RLIMIT_DATA bounds each single process before that. Guests that have
+never run anything are not looked at; those between two executions, less often. What goes wrong with one guest stops no
+look at others.
+Sources: proc_pid_status(5), proc_pid_smaps(5), proc_pid_maps(5).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from belljar.guest.launch import descendants
+from belljar.guest.trees import measure_tree
 from belljar.sandbox.base import Limits
+from belljar.sandbox.files import acting_as
 from belljar.sandbox.threads import in_thread
 
 INTERVAL_SECONDS = 0.05
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-FILES_EVERY = 10  # a folder is walked in one look of ten
+SELDOM = 10  # files, shared memory, and guests between two executions: one look of ten
+MAX_DEPTH = 64
+log = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
@@ -32,11 +39,32 @@ class Watched(Protocol):
         """The first process of the guest, as the host counts."""
 
     @property
+    def owner(self) -> int | None:
+        """Its user where that is another than the host's."""
+
+    @property
     def busy(self) -> bool:
         """Whether code is running."""
 
+    @property
+    def used(self) -> bool:
+        """Whether code has ever run."""
+
+    def copy_folder(self) -> int:
+        """A new descriptor of its working folder. Raises OSError when it is closed."""
+
     def kill_for(self, limit: str) -> None:
         """End it: over this limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One look at one guest. `inherited`: the memory that it has from its zygote, in bytes."""
+
+    processes: tuple[int, ...]
+    folder: int
+    inherited: int
+    thorough: bool
 
 
 class Watchdog:
@@ -45,13 +73,14 @@ class Watchdog:
     def __init__(self, limits: Limits, watch: frozenset[str]) -> None:
         self._limits = limits
         self._watch = watch
-        self._watched: dict[Watched, tuple[int, int]] = {}
+        self._watched: dict[Watched, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._looks = 0
 
-    def add(self, session: Watched, folder: int) -> None:
-        """Watch a session; what it has inherited from the zygote does not count. `folder` is its working folder."""
-        self._watched[session] = (folder, anonymous_bytes(session.pid))
+    def add(self, session: Watched) -> None:
+        """Watch a session; what it has inherited from the zygote does not count."""
+        with acting_as(session.owner):
+            self._watched[session] = resident_bytes(session.pid)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._loop())
 
@@ -67,59 +96,69 @@ class Watchdog:
     async def _loop(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
-            busy = {session: facts for session, facts in self._watched.items() if session.busy}
-            if busy:
-                self._looks += 1
-                for session, limit in (await in_thread(self._over_limit, busy)).items():
-                    if session in self._watched:
-                        session.kill_for(limit)
+            self._looks += 1
+            thorough = self._looks % SELDOM == 0
+            for session, inherited in list(self._watched.items()):
+                if not (session.busy or (thorough and session.used)):
+                    continue
+                try:
+                    limit = await in_thread(self._maybe_over, session, inherited, thorough)
+                except Exception as error:
+                    log.debug("a guest could not be looked at: %s", error)
+                    continue
+                if limit and session in self._watched:
+                    session.kill_for(limit)
 
-    def _over_limit(self, busy: dict[Watched, tuple[int, int]]) -> dict[Watched, str]:
-        over: dict[Watched, str] = {}
-        for session, (folder, inherited) in busy.items():
-            for limit in sorted(self._watch):
-                if LOOKS[limit](self, session.pid, folder, inherited):
-                    over[session] = limit
-        return over
+    def _maybe_over(self, session: Watched, inherited: int, thorough: bool) -> str | None:
+        processes = (session.pid, *descendants(session.pid))
+        folder = session.copy_folder()
+        try:
+            look = Look(processes=processes, folder=folder, inherited=inherited, thorough=thorough)
+            with acting_as(session.owner):  # root without CAP_SYS_PTRACE may not look into another user's process
+                return next((name for name in sorted(self._watch) if LOOKS[name](self, look)), None)
+        finally:
+            os.close(folder)
 
-    def _too_much_memory(self, pid: int, folder: int, inherited: int) -> bool:
-        processes = [pid, *descendants(pid)]
-        used = sum(max(0, anonymous_bytes(process) - inherited) for process in processes) + _folder_bytes(folder)
+    def _too_much_memory(self, look: Look) -> bool:
+        files = 0 if "files" in self._watch else _folder_bytes(look.folder)  # in memory where it is a tmpfs of its own
+        used = sum(max(0, resident_bytes(pid) - look.inherited) for pid in look.processes) + files
+        if look.thorough:
+            used = max(used, files + sum(deleted_mappings(look.processes).values()))
         if used <= self._limits.memory:
             return False
-        # Exactly, then: what children share with their parent counts once.
-        return sum(map(proportional_bytes, processes)) + _folder_bytes(folder) > self._limits.memory
+        # Exactly, then: what children share counts once; shared memory counts also where it is not resident.
+        shared = sum(deleted_mappings(look.processes).values())
+        return files + shared + sum(map(proportional_bytes, look.processes)) > self._limits.memory
 
-    def _too_many_processes(self, pid: int, folder: int, inherited: int) -> bool:
-        return 1 + len(descendants(pid)) > self._limits.processes
+    def _too_many_processes(self, look: Look) -> bool:
+        return len(look.processes) > self._limits.processes
 
-    def _too_many_files(self, pid: int, folder: int, inherited: int) -> bool:
-        if self._looks % FILES_EVERY:
+    def _too_many_files(self, look: Look) -> bool:
+        if not look.thorough:
             return False
-        entries, size = 0, 0
-        for _, _, names, at in os.fwalk("..", dir_fd=folder):  # the guest's data and tmp folders
-            entries += 1 + len(names)
-            for name in names:
-                with contextlib.suppress(OSError):
-                    size += os.stat(name, dir_fd=at, follow_symlinks=False).st_blocks * 512
-            if entries > self._limits.files_count or size > self._limits.files_bytes:
-                return True
-        return False
+        base = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=look.folder)  # the guest's data and tmp folders
+        try:
+            found = measure_tree(base, self._limits.files_count, MAX_DEPTH)
+        finally:
+            os.close(base)
+        return found is None or found[1] + unlinked_bytes(look.processes, look.folder) > self._limits.files_bytes
 
 
-LOOKS = {
+LOOKS: dict[str, Callable[[Watchdog, Look], bool]] = {
     "memory": Watchdog._too_much_memory,
     "processes": Watchdog._too_many_processes,
     "files": Watchdog._too_many_files,
 }
 
 
-def anonymous_bytes(pid: int) -> int:
-    """Resident memory of a process that no file backs, in bytes; 0 where it has ended. See proc_pid_statm(5)."""
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process that no file backs, private and shared, in bytes; 0 where it has ended."""
+    total = 0
     with contextlib.suppress(OSError, ValueError, IndexError):
-        words = Path(f"/proc/{pid}/statm").read_text().split()
-        return (int(words[1]) - int(words[2])) * PAGE
-    return 0
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1]) * 1024
+    return total
 
 
 def proportional_bytes(pid: int) -> int:
@@ -131,9 +170,40 @@ def proportional_bytes(pid: int) -> int:
     return 0
 
 
+def deleted_mappings(processes: tuple[int, ...]) -> dict[str, int]:
+    """Sizes of the mappings of what has no name: shared anonymous memory and unlinked files. Each inode once."""
+    sizes: dict[str, int] = {}
+    for pid in processes:
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
+                if line.endswith(" (deleted)"):
+                    span, _, offset, device, inode = line.split(None, 5)[:5]
+                    start, end = (int(word, 16) for word in span.split("-"))
+                    key = f"{device} {inode}"
+                    sizes[key] = max(sizes.get(key, 0), int(offset, 16) + end - start)
+    return sizes
+
+
+def unlinked_bytes(processes: tuple[int, ...], folder: int) -> int:
+    """What unlinked files on the folder's file system hold that these processes have open or mapped, in bytes."""
+    device = os.fstat(folder).st_dev
+    found: dict[int, int] = {}
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    status = os.stat(f"/proc/{pid}/fd/{name}")
+                    if stat.S_ISREG(status.st_mode) and status.st_nlink == 0 and status.st_dev == device:
+                        found[status.st_ino] = status.st_blocks * 512
+    mark = f"{os.major(device):02x}:{os.minor(device):02x} "
+    for key, size in deleted_mappings(processes).items():
+        if key.startswith(mark):
+            found.setdefault(int(key.split()[1]), size)
+    return sum(found.values())
+
+
 def _folder_bytes(folder: int) -> int:
     with contextlib.suppress(OSError):
         status = os.fstatvfs(folder)
-        if status.f_blocks * status.f_frsize < (1 << 40) and os.major(os.fstat(folder).st_dev) == 0:
-            return (status.f_blocks - status.f_bfree) * status.f_frsize
+        return (status.f_blocks - status.f_bfree) * status.f_frsize
     return 0

@@ -209,4 +209,4 @@ def next_id() -> int:
 
 
 def _command(image: Image, control: int, plan: int) -> list[str]:
-    return [str(image.python), "-I", "-S", "-B", str(GUEST_CODE), "launch", str(control), str(plan)]
+    return [str(image.python), "-I", "-S", "-B", str(GUEST_CODE), "launch", str(control), str(plan), str(os.getpid())]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from belljar.errors import IsolationUnavailable
+from belljar.guest import kernel
 from belljar.guest.launch import descendants
+from belljar.guest.trees import remove_tree
 from belljar.sandbox.cgroup import process_mark
 from belljar.sandbox.forkserver import ForkServer
+from belljar.sandbox.handle import Guest, has_ended
 
 PREFIX = "belljar-"
 SWEEPS = 50
@@ -64,15 +66,15 @@ class Container(ForkServer):
             os.chown(folder, owner, owner)
         return folder
 
-    def _ender(self, pid: int) -> Callable[[], None] | None:
-        return lambda: _end_processes(pid, {zygote.pid: zygote.own_pid for zygote in self._zygotes})
+    def _ender(self, guest: Guest) -> Callable[[], None] | None:
+        return lambda: _end_processes(guest, {zygote.pid: zygote.own_pid for zygote in self._zygotes})
 
     def _remove_folder(self, folder: str) -> None:
-        _remove(folder)
+        remove_tree(folder)
 
     def _clean_up(self) -> None:
         if self._base:
-            _remove(self._base)
+            remove_tree(self._base)
 
 
 def _tasks_of_user() -> int:
@@ -95,18 +97,28 @@ def _check_reachable(path: Path) -> None:
             raise IsolationUnavailable(f"{path} cannot be reached by the ids of sandboxes: {folder} is closed; {hint}")
 
 
-def _end_processes(first: int, zygotes: Mapping[int, int]) -> None:
+def _end_processes(guest: Guest, zygotes: Mapping[int, int]) -> None:
     """End a guest and all that it started. Its orphans are below it, as its first process is their subreaper; where
     that has died, they are below the zygote's keeper, which has no other child but the zygote. `zygotes`: keeper ->
-    zygote.
+    zygote. Its pid means the guest only as long as the pidfd says that it lives: the number may be another's then.
     """
-    _stop_all(lambda: descendants(first) | {first})
+
+    def members() -> set[int]:
+        return set() if has_ended(guest.pidfd) else descendants(guest.pid)
+
+    with contextlib.suppress(OSError):
+        kernel.pidfd_send_signal(guest.pidfd, signal.SIGSTOP)
+    _stop_all(members)
     for _ in range(SWEEPS):
-        left = descendants(first) | {pid for pair in zygotes.items() for pid in _orphans(*pair)}
-        for pid in left | {first}:
+        left = members() | {pid for pair in zygotes.items() for pid in _orphans(*pair)}
+        for pid in left:
             _send(pid, signal.SIGKILL)
         if not left:
-            return
+            break
+    with contextlib.suppress(OSError):
+        kernel.pidfd_send_signal(guest.pidfd, signal.SIGKILL)
+    for pid in {pid for pair in zygotes.items() for pid in _orphans(*pair)}:
+        _send(pid, signal.SIGKILL)
 
 
 def _stop_all(find: Callable[[], set[int]]) -> None:
@@ -143,27 +155,4 @@ def _sweep_folders() -> None:
             except OSError:
                 alive = False
             if not alive:
-                _remove(str(folder))
-
-
-def _remove(folder: str) -> None:
-    """Remove a tree whose owner may have made folders without permissions. Nothing above or outside it is touched."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if os.path.lexists(folder):
-        _unlock(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _unlock(folder: str) -> None:
-    try:
-        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", 0o700)
-        with os.scandir(f"/proc/self/fd/{fd}") as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    finally:
-        os.close(fd)
-    for name in names:
-        _unlock(f"{folder}/{name}")
+                remove_tree(str(folder))

@@ -30,8 +30,9 @@ from belljar.sandbox.base import GuestError, Limits, Outcome, host_cpus
 from belljar.sandbox.birth import Hello
 from belljar.sandbox.forkserver import SPAWN_SECONDS, ForkServer, Options
 from belljar.sandbox.gvisor_files import RemoteFiles
+from belljar.sandbox.handle import Guest
 from belljar.sandbox.image import Image
-from belljar.sandbox.session import Guest, GuestSession
+from belljar.sandbox.session import GuestSession
 from belljar.sandbox.threads import in_thread
 from belljar.sandbox.watchdog import INTERVAL_SECONDS
 from belljar.sandbox.zygote import HANDLERS, PACKET, Zygote, next_id
@@ -101,7 +102,7 @@ class Gvisor(ForkServer):
         request = self._request(number, uid, "")
         rlimits = {name: value for name, value in request["rlimits"].items() if name in RLIMITS}
         rlimits["RLIMIT_NPROC"] -= 1  # gVisor counts those that a process may start
-        return request | {"rlimits": rlimits, "memory": self._limits.memory, "folder_by_name": True}
+        return request | {"rlimits": rlimits, "memory": self._limits.memory}
 
     async def close(self) -> None:
         """End every session and sandbox. Never raises."""
