@@ -55,7 +55,7 @@ def _serve(answers: IO[str], profile: str, folder: Path) -> None:
     mounts = Path("/proc/self/mountinfo").read_text()
     try:
         with Sandbox(profile=profile, limits=LIMITS) as sandbox:
-            limiter = sandbox._runtime._pools[next(iter(sandbox._runtime._pools))].facts["limiter"]
+            limiter = sandbox._runtime._pools[next(iter(sandbox._runtime._pools))].result().facts["limiter"]
     except IsolationUnavailable as error:
         _say(answers, {"skipped": str(error), "refused": True})
         return

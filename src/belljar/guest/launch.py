@@ -230,21 +230,28 @@ def end_descendants() -> None:
         remaining = descendants(os.getpid())
         if not remaining:
             return
-        for pid in remaining:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # what is stopped starts nothing while the others are killed
+            for pid in remaining:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
         time.sleep(0.01)
 
 
-def descendants(ancestor: int) -> set[int]:
-    """The pids of all processes below `ancestor`, as /proc shows them now."""
-    parents: dict[int, int] = {}
+def parents() -> dict[int, int]:
+    """Every process that /proc shows now, and its parent."""
+    table: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdecimal():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+                table[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+    return table
+
+
+def descendants(ancestor: int, table: dict[int, int] | None = None) -> set[int]:
+    """The pids of all processes below `ancestor`, by a table of parents, or as /proc shows them now."""
+    table = parents() if table is None else table
     found = {ancestor}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+    while more := {pid for pid, parent in table.items() if parent in found} - found:
         found |= more
     return found - {ancestor}
 

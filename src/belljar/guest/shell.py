@@ -119,7 +119,7 @@ class Shell(InteractiveShell):
             displayhook_class=_Hook,
             compiler_class=_Compiler,
         )
-        self.user_ns.pop("open", None)  # IPython's wrapper that refuses descriptors 0 to 2; the built-in one is wanted
+        self.user_ns.pop("open", None)  # IPython's wrapper that refuses descriptors 0 to 2
         sys.excepthook = sys.__excepthook__
         warnings.filterwarnings("ignore", message="To exit: use 'exit'")
 
@@ -139,6 +139,7 @@ class Shell(InteractiveShell):
     def forget(self) -> None:
         """Drop all user names and count cells from one again."""
         self.reset(new_session=False)
+        self.user_ns.pop("open", None)
         self.execution_count = 1
 
     def transform_cell(self, raw_cell: str) -> str:

@@ -32,6 +32,8 @@ OWN_PROCESS = (
     "maps",
     "smaps",
     "smaps_rollup",
+    "mem",
+    "oom_score_adj",
     "cmdline",
     "comm",
     "environ",

@@ -2,8 +2,7 @@
 
 Promises: a guest that goes over a limit is killed within a few looks, together with everything it started. It can
 overshoot by what it allocates between two looks; RLIMIT_DATA bounds each single process before that. Guests that have
-never run anything are not looked at; those between two executions, less often. What goes wrong with one guest stops no
-look at others.
+never run anything are not looked at. What goes wrong with one guest stops no look at others.
 Sources: proc_pid_status(5), proc_pid_smaps(5), proc_pid_maps(5).
 """
 
@@ -19,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from belljar.guest.launch import descendants
+from belljar.guest.launch import descendants, parents
 from belljar.guest.trees import measure_tree
 from belljar.sandbox.base import Limits
 from belljar.sandbox.files import acting_as
 from belljar.sandbox.threads import in_thread
 
 INTERVAL_SECONDS = 0.05
-SELDOM = 10  # files, shared memory, and guests between two executions: one look of ten
+SELDOM = 10  # files and shared memory that is not resident: one look of ten
 MAX_DEPTH = 64
 log = logging.getLogger(__name__)
 
@@ -41,10 +40,6 @@ class Watched(Protocol):
     @property
     def owner(self) -> int | None:
         """Its user where that is another than the host's."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether code is running."""
 
     @property
     def used(self) -> bool:
@@ -97,23 +92,34 @@ class Watchdog:
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
             self._looks += 1
-            thorough = self._looks % SELDOM == 0
-            for session, inherited in list(self._watched.items()):
-                if not (session.busy or (thorough and session.used)):
-                    continue
-                try:
-                    limit = await in_thread(self._maybe_over, session, inherited, thorough)
-                except Exception as error:
-                    log.debug("a guest could not be looked at: %s", error)
-                    continue
-                if limit and session in self._watched:
-                    session.kill_for(limit)
+            watched = {session: inherited for session, inherited in self._watched.items() if session.used}
+            if watched:
+                for session, limit in (await in_thread(self._look_at_all, watched)).items():
+                    if session in self._watched:
+                        session.kill_for(limit)
 
-    def _maybe_over(self, session: Watched, inherited: int, thorough: bool) -> str | None:
-        processes = (session.pid, *descendants(session.pid))
+    def _look_at_all(self, watched: dict[Watched, int]) -> dict[Watched, str]:
+        over: dict[Watched, str] = {}
+        table = parents()
+        for session, inherited in watched.items():
+            try:
+                limit = self._maybe_over(session, inherited, table)
+            except Exception as error:  # it has been closed, or hides: no reason to stop looking at others
+                log.debug("a guest could not be looked at: %s", error)
+                continue
+            if limit is not None:
+                over[session] = limit
+        return over
+
+    def _maybe_over(self, session: Watched, inherited: int, table: dict[int, int]) -> str | None:
         folder = session.copy_folder()
         try:
-            look = Look(processes=processes, folder=folder, inherited=inherited, thorough=thorough)
+            look = Look(
+                processes=(session.pid, *descendants(session.pid, table)),
+                folder=folder,
+                inherited=inherited,
+                thorough=self._looks % SELDOM == 0,
+            )
             with acting_as(session.owner):  # root without CAP_SYS_PTRACE may not look into another user's process
                 return next((name for name in sorted(self._watch) if LOOKS[name](self, look)), None)
         finally:

@@ -299,12 +299,15 @@ print(several(tried(os.listdir, "/sys"), tried(os.listdir, "/sys/fs/cgroup"), wr
     Attack(
         name="read_mount_table",
         action="find the host's folders in /proc/self/mountinfo",
-        wall="own root (the table names where the image lies, no more); the container profile shows the host's own table",
+        wall="own root (the table names where the image lies, no more); Landlock",
         code="""
-text = open("/proc/self/mountinfo").read()
-print("@folder@" in text, "@home@" in text, "/sys" in text)
+try:
+    text = open("/proc/self/mountinfo").read()
+    print("@folder@" in text, "@home@" in text, "/sys" in text)
+except PermissionError:
+    print("EACCES")
 """,
-        sees={"full": "False False False", "container": "False False (True|False)"},
+        sees={"full": "False False False", "container": "EACCES"},
     ),
     Attack(
         name="lock_host_file",

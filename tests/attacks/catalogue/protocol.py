@@ -123,8 +123,8 @@ ATTACKS = (
         "a `done` frame with an error of 8 MiB",
         'send(frame(\'{"op":"done","id":1,"error":{"name":"E","value":"x","traceback":"\' + "x" * (8 << 20) + \'"}}\'))\ntime.sleep(1)',
         "",
-        ("error",),
-        wall="errors are cut",
+        ("killed",),
+        wall="the JSON of a frame has a limit",
     ),
     _says(
         "forge_result_without_parts",

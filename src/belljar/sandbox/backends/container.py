@@ -25,7 +25,7 @@ from belljar.sandbox.handle import Guest, has_ended
 
 PREFIX = "belljar-"
 SWEEPS = 50
-BACKSTOP_TASKS = 2048
+BACKSTOP = 4  # times a guest's own limit: others of the same user may start processes meanwhile
 
 
 class Container(ForkServer):
@@ -48,7 +48,7 @@ class Container(ForkServer):
     def _request(self, number: int, uid: int, folder: str) -> dict[str, Any]:
         request = super()._request(number, uid, folder)
         if not self._is_root:  # a backstop; the watchdog is quicker
-            request["rlimits"]["RLIMIT_NPROC"] = _tasks_of_user() + BACKSTOP_TASKS
+            request["rlimits"]["RLIMIT_NPROC"] = _tasks_of_user() + BACKSTOP * self._limits.processes
         return request
 
     def _scratch(self) -> str:
