@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -73,27 +74,34 @@ def _remove_entry(top: int, name: str, number: int) -> int:
 def measure_tree(top: int, most_entries: int, most_depth: int) -> tuple[int, int] | None:
     """Entries and bytes on disk below a folder; None where there are more, or it is deeper, or cannot be read."""
     entries, size = 0, 0
-    waiting = [(os.dup(top), 0)]
+    stack: list[tuple[int, Iterator[str]]] = []  # as many descriptors as the tree is deep, not as it is wide
     try:
-        while waiting:
-            folder, depth = waiting.pop()
-            try:
-                for name in os.listdir(folder):
-                    entries += 1
-                    if entries > most_entries:
-                        return None
-                    with contextlib.suppress(FileNotFoundError):
-                        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                        size += status.st_blocks * 512
-                        if stat.S_ISDIR(status.st_mode):
-                            if depth >= most_depth:
-                                return None
-                            waiting.append((open_folder(name, folder), depth + 1))
-            finally:
-                os.close(folder)
+        stack.append(_opened_list(os.dup(top)))
+        while stack:
+            folder, names = stack[-1]
+            name = next(names, None)
+            if name is None:
+                os.close(stack.pop()[0])
+                continue
+            entries += 1
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                size += status.st_blocks * 512
+                if stat.S_ISDIR(status.st_mode):
+                    stack.append(_opened_list(open_folder(name, folder)))
+            if entries > most_entries or len(stack) > most_depth:
+                return None
     except OSError:
         return None
     finally:
-        for folder, _ in waiting:
+        for folder, _ in stack:
             os.close(folder)
     return entries, size
+
+
+def _opened_list(folder: int) -> tuple[int, Iterator[str]]:
+    try:
+        return folder, iter(os.listdir(folder))
+    except OSError:
+        os.close(folder)
+        raise

@@ -26,7 +26,8 @@ from belljar.sandbox.threads import in_thread
 
 INTERVAL_SECONDS = 0.05
 SELDOM = 10  # files and shared memory that is not resident: one look of ten
-MAX_DEPTH = 64
+MAX_DEPTH = 200
+ALLOWANCE = 32  # folders and links that are not the guest's doing
 log = logging.getLogger(__name__)
 
 
@@ -144,7 +145,7 @@ class Watchdog:
             return False
         base = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=look.folder)  # the guest's data and tmp folders
         try:
-            found = measure_tree(base, self._limits.files_count, MAX_DEPTH)
+            found = measure_tree(base, self._limits.files_count + ALLOWANCE, MAX_DEPTH)
         finally:
             os.close(base)
         return found is None or found[1] + unlinked_bytes(look.processes, look.folder) > self._limits.files_bytes
