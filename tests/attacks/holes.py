@@ -19,7 +19,7 @@ HOLES: dict[str, dict[str, str]] = {
 # The same for walls that hold most of the time: they lost a race at least once, and are holes whatever a run sees.
 RACES: dict[str, dict[str, str]] = {
     "fill_memory_in_background": {
-        "no-cgroups": "the watchdog looks every 50 ms: on a loaded machine four children took 600 MiB between two looks, "
+        "no-cgroups": "the watchdog looks every 50 ms: on a loaded machine four children took 600 MiB between two, "
         "twice the limit, before they were killed; each process is bounded by RLIMIT_DATA, their sum is not"
     }
 }

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from belljar import ClientError, Execution, FileError, Limits, Outcome, Output, Sandbox, SessionClosed
+from belljar import ClientError, Execution, FileError, Limits, Outcome, Output, Pool, Sandbox, SessionClosed
 
 MIB = 1 << 20
 
@@ -141,6 +141,21 @@ def test_figures_come_at_show_and_at_the_end(sandbox: Sandbox) -> None:
     pictures = [result.png for result in execution.results if result.png]
     assert len(pictures) == 2
     assert all(picture.startswith(b"\x89PNG\r\n\x1a\n") for picture in pictures)
+
+
+PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.title('$y^2$ \u00e9')\nplt.show()"
+
+
+async def test_plots_and_tables_with_everything_imported() -> None:
+    async with Pool(ready=1, zygotes=1) as pool:
+        for code, kind in (
+            (PLOT, "image/png"),
+            ("import pandas\npandas.DataFrame({'a': [1]}).describe()", "text/html"),
+        ):
+            async with pool.session() as session:
+                execution = await session.run(code)
+                assert execution.error is None
+                assert kind in execution.results[0].data
 
 
 def test_a_figure_comes_although_the_code_fails(sandbox: Sandbox) -> None:

@@ -9,6 +9,7 @@ stderr); zygote to host `ready`, `broken`, `gone` (a guest's wait status), `fork
 from __future__ import annotations
 
 import base64
+import functools
 import gc
 import importlib
 import json
@@ -61,6 +62,27 @@ def import_all(names: list[str]) -> dict[str, float]:
     return took
 
 
+def close_cached_files() -> list[str]:
+    """Let go of files that caches hold open (Matplotlib's fonts); those that stay open all the same, by path.
+
+    A guest keeps no descriptor of the zygote's: guests would share its position in the file. A cache that still held
+    one would fail in the guest.
+    """
+    for thing in gc.get_objects():
+        if isinstance(thing, functools._lru_cache_wrapper) and str(thing.__module__).startswith("matplotlib"):
+            thing.cache_clear()
+    gc.collect()
+    links = (_link_of(name) for name in os.listdir("/proc/self/fd"))
+    return sorted(path for path in links if path.startswith("/") and os.path.isfile(path))
+
+
+def _link_of(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
+
+
 class Zygote:
     """The imported image and the fork server over it."""
 
@@ -78,6 +100,7 @@ class Zygote:
         self._guest = runner.Guest(spec)  # before the imports: Matplotlib's backend looks for a shell when it is loaded
         took = import_all(spec["preload"])
         self._guest.rehearse(spec["rehearsal"])
+        open_files = close_cached_files()
         self._reseeder = Reseeder()
         if (threads := len(os.listdir("/proc/self/task"))) != 1:
             raise RuntimeError(f"the zygote has {threads} threads; an import of {', '.join(took)} starts one")
@@ -86,7 +109,7 @@ class Zygote:
         self._filler = heap.fill_holes() if spec["tidy_heap"] else []
         gc.freeze()
         collapsed = heap.collapse() if spec["tidy_heap"] else 0
-        tell_host({"op": "ready", "imports": took, "huge_pages": collapsed, "pid": os.getpid()})
+        tell_host({"op": "ready", "imports": took, "huge_pages": collapsed, "pid": os.getpid(), "open": open_files})
 
     def _make_scratch(self) -> None:
         walls.make_scratch(self._spec)

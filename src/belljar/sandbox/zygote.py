@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from belljar.sandbox.image import Image
 from belljar.sandbox.plan import GUEST_CODE
 from belljar.sandbox.threads import in_thread
 
+log = logging.getLogger(__name__)
 START_SECONDS = 120.0
 END_SECONDS = 5.0
 PACKET = 1 << 16
@@ -67,6 +69,8 @@ class Zygote:
             async with asyncio.timeout(START_SECONDS):
                 ready = await self._ready
             self.imports, self.own_pid = ready["imports"], ready["pid"]
+            if ready["open"]:
+                log.warning("image %r keeps files open, which guests cannot use: %s", self._image.name, ready["open"])
         except TimeoutError:
             await self.close()
             raise SandboxFailed(
