@@ -15,6 +15,7 @@ import pytest
 
 from belljar.guest import kernel
 from belljar.sandbox import probe, trials
+from belljar.sandbox.image import home
 
 from .conftest import SRC, Run
 
@@ -109,7 +110,12 @@ def test_as_an_ordinary_user(belljar: Run) -> None:
         os.chown(scratch, trials.NOBODY, trials.NOBODY)
         for path in (folder, *folder.rglob("*")):
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-        env = {"PYTHONPATH": str(folder / "src"), "TMPDIR": str(scratch), "HOME": str(scratch)}
+        env = {
+            "PYTHONPATH": str(folder / "src"),
+            "TMPDIR": str(scratch),
+            "HOME": str(scratch),
+            "BELLJAR_HOME": str(home()),
+        }
         who = {"user": trials.NOBODY, "group": trials.NOBODY, "extra_groups": [], "cwd": scratch}
         _, found = report(belljar, env=env, **who)
         assert "user namespace (root)" not in found["by_name"]

@@ -442,7 +442,10 @@ def test_home(environment: dict[str, str], expected: str, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert str(home()) == expected
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # root's own home is closed to the ids of sandboxes
+    assert str(home()) == (expected if not expected.startswith("/c") else "/var/lib/belljar")
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,11 @@ def limit_options(command: F) -> F:
 
 def take_limits(options: dict[str, Any]) -> Limits:
     """Take the options that `limit_options` added out of a command's, as Limits."""
-    return Limits(**{limit.name: options.pop(limit.name) for limit in fields(Limits)})
+    try:
+        return Limits(**{limit.name: options.pop(limit.name) for limit in fields(Limits)})
+    except ValueError as error:
+        name, _, reason = str(error).partition("=")
+        raise click.UsageError(f"--{name.replace('_', '-')} {reason}") from None
 
 
 def sandbox_options(command: F) -> F:
