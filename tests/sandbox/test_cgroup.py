@@ -123,8 +123,11 @@ def test_a_real_group_where_there_is_one() -> None:
 
 def test_groups_of_the_dead_are_swept(tmp_path: Path) -> None:
     mark = cgroup.process_mark(os.getpid())
-    for name in ("belljar-999999999-1-1", "belljar-1-0-3", f"belljar-{mark}-1", "belljar-odd", "other"):
+    here, elsewhere = cgroup.pid_namespace(), 1
+    dead = [f"belljar-1-0-{here}-3", f"belljar-999999999-1-{here}-1"]
+    kept = [f"belljar-{mark}-{here}-1", f"belljar-1-0-{elsewhere}-3", "belljar-odd", "other"]
+    for name in dead + kept:
         (tmp_path / name / "s1").mkdir(parents=True)
-    place = cgroup.Place(version=1, folders={"memory": tmp_path / f"belljar-{mark}-2"})
-    assert cgroup.sweep(place) == ["belljar-1-0-3", "belljar-999999999-1-1"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"belljar-{mark}-1", "belljar-odd", "other"]
+    place = cgroup.Place(version=1, folders={"memory": tmp_path / f"belljar-{mark}-{here}-2"})
+    assert cgroup.sweep(place) == dead
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

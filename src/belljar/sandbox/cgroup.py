@@ -36,6 +36,11 @@ def process_mark(pid: int) -> str:
     return f"{pid}-{int(fields[19])}"
 
 
+def pid_namespace() -> int:
+    """The number of our pid namespace: whether a process lives can only be told of those in it."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def _v2_settings(limits: Limits) -> dict[str, dict[str, str]]:
     return {
         "memory": {"memory.max": str(limits.memory), "memory.swap.max": "0", "memory.oom.group": "1"},
@@ -109,7 +114,7 @@ def find_place() -> tuple[Place | None, str]:
     """Where this process may make groups, else None; and in words what was found or is missing."""
     mounts = _cgroup_mounts()
     mine = _own_groups()
-    mark = f"{PREFIX}{process_mark(os.getpid())}-{next(_places)}"
+    mark = f"{PREFIX}{process_mark(os.getpid())}-{pid_namespace()}-{next(_places)}"
     reasons = []
     for finder in (_find_v1, _find_v2):
         place, reason = finder(mounts, mine, mark)
@@ -228,7 +233,7 @@ def sweep(place: Place) -> list[str]:
     swept = []
     for parent in {folder.parent for folder in place.distinct}:
         for folder in parent.glob(PREFIX + "*-*"):
-            if not _is_alive(folder.name.removeprefix(PREFIX)) and _remove_tree(folder):
+            if not is_alive(folder.name.removeprefix(PREFIX)) and _remove_tree(folder):
                 swept.append(folder.name)
     return sorted(set(swept))
 
@@ -256,11 +261,16 @@ def _room_in_groups() -> Iterator[int]:
                 break
 
 
-def _is_alive(mark: str) -> bool:
+def is_alive(mark: str) -> bool:
+    """Whether the process that made something with this mark may still live; what was made elsewhere is not ours."""
     try:
-        pid, started = mark.split("-")[:2]
+        pid, started, namespace = mark.split("-")[:3]
+        if int(namespace) != pid_namespace():
+            return True
         return process_mark(int(pid)) == f"{pid}-{started}"
-    except (OSError, ValueError):
+    except ValueError:
+        return True
+    except OSError:
         return False
 
 

@@ -19,7 +19,7 @@ from belljar.errors import IsolationUnavailable
 from belljar.guest import kernel
 from belljar.guest.launch import descendants
 from belljar.guest.trees import remove_tree
-from belljar.sandbox.cgroup import process_mark
+from belljar.sandbox.cgroup import is_alive, pid_namespace, process_mark
 from belljar.sandbox.forkserver import ForkServer
 from belljar.sandbox.handle import Guest, has_ended
 
@@ -53,7 +53,7 @@ class Container(ForkServer):
 
     def _scratch(self) -> str:
         _sweep_folders()
-        self._base = tempfile.mkdtemp(prefix=f"{PREFIX}{process_mark(os.getpid())}-")
+        self._base = tempfile.mkdtemp(prefix=f"{PREFIX}{process_mark(os.getpid())}-{pid_namespace()}-")
         os.chmod(self._base, 0o711)  # passed through, not listed
         scratch = f"{self._base}/zygote"
         os.mkdir(scratch, 0o700)
@@ -145,14 +145,7 @@ def _send(pid: int, number: int) -> None:
 
 def _sweep_folders() -> None:
     """Remove what hosts that no longer live have left."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*-*"):
-        pid, started = folder.name.removeprefix(PREFIX).split("-")[:2]
-        with contextlib.suppress(OSError, ValueError):
-            if folder.stat().st_uid != os.geteuid():
-                continue
-            try:
-                alive = process_mark(int(pid)) == f"{pid}-{started}"
-            except OSError:
-                alive = False
-            if not alive:
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*-*-*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_uid == os.geteuid() and not is_alive(folder.name.removeprefix(PREFIX)):
                 remove_tree(str(folder))
