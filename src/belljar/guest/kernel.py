@@ -46,13 +46,11 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
-AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECUREBITS, PR_CAPBSET_DROP = 1, 4, 28, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
-# keep-caps off, no-setuid-fixup off, noroot on; noroot and no-ambient locked (linux/securebits.h)
-SECUREBITS_NOROOT = (1 << 0) | (1 << 1) | (1 << 6) | (1 << 7)
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
@@ -163,7 +161,7 @@ def drop_capabilities() -> None:
     prctl_may = _libc.prctl
     for capability in range(64):
         if prctl_may(ctypes.c_int(PR_CAPBSET_DROP), ctypes.c_ulong(capability), 0, 0, 0) < 0:
-            if ctypes.get_errno() == 1 and not _bounding_set_is_empty():
+            if ctypes.get_errno() == 1 and not _has_no_capability():
                 raise OSError(1, "capability bounding set: Operation not permitted")
             break  # EINVAL: past the last capability of this kernel
     clear_capabilities()
@@ -175,7 +173,7 @@ def clear_capabilities() -> None:
     _syscall("capset", header, struct.pack("=6I", 0, 0, 0, 0, 0, 0))
 
 
-def _bounding_set_is_empty() -> bool:
+def _has_no_capability() -> bool:
     """Whether dropping is not needed: without CAP_SETPCAP it is refused, which no_new_privs makes harmless."""
     with open("/proc/self/status") as status:
         return any(line.startswith("CapEff:") and int(line.split()[1], 16) == 0 for line in status)
