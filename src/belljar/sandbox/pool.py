@@ -234,12 +234,13 @@ class Pool:
         self._stock.append(session)
 
     def _on_failure(self, error: BelljarError) -> None:
+        if self._retry is not None or self._closed:
+            return  # of the same mishap as the one that we wait for: several births that fail together count once
         pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         self._failures += 1
         self._last_failure = error
         log.warning("a sandbox could not be made, next try in %g s: %s", pause, error)
-        if self._retry is None and not self._closed:
-            self._retry = asyncio.get_running_loop().call_later(pause, self._after_pause)
+        self._retry = asyncio.get_running_loop().call_later(pause, self._after_pause)
 
     def _after_pause(self) -> None:
         self._retry = None

@@ -291,7 +291,8 @@ class GuestSession:
         if self._exceeded:
             return Outcome.KILLED, _ended("LimitExceeded", f"the sandbox went over its limit of {self._exceeded}")
         try:
-            status = await asyncio.wait_for(asyncio.shield(self._guest.status), DEATH_SECONDS)
+            async with asyncio.timeout(DEATH_SECONDS):  # wait_for can swallow a cancellation (Python 3.11)
+                status = await asyncio.shield(self._guest.status)
         except (TimeoutError, SandboxFailed):
             status = 9
         if os.WIFEXITED(status):
