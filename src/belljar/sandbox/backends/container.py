@@ -106,18 +106,21 @@ def _end_processes(guest: Guest, zygotes: Mapping[int, int]) -> None:
     def members() -> set[int]:
         return set() if has_ended(guest.pidfd) else descendants(guest.pid)
 
+    def orphans() -> set[int]:
+        return {pid for pair in zygotes.items() for pid in _orphans(*pair)}
+
     with contextlib.suppress(OSError):
         kernel.pidfd_send_signal(guest.pidfd, signal.SIGSTOP)
     _stop_all(members)
     for _ in range(SWEEPS):
-        left = members() | {pid for pair in zygotes.items() for pid in _orphans(*pair)}
+        left = members() | orphans()
         for pid in left:
             _send(pid, signal.SIGKILL)
         if not left:
             break
     with contextlib.suppress(OSError):
         kernel.pidfd_send_signal(guest.pidfd, signal.SIGKILL)
-    for pid in {pid for pair in zygotes.items() for pid in _orphans(*pair)}:
+    for pid in orphans():
         _send(pid, signal.SIGKILL)
 
 
