@@ -28,11 +28,11 @@ PACKAGE = "belljar"
 # Part of the package -> row. A row may import from lower rows and from itself, but for the strangers named below.
 ROWS = {
     "guest": 0,
-    **dict.fromkeys(["errors", "model", "events", "sse", "registry"], 1),
+    **dict.fromkeys(["conversation", "errors", "execution", "formats", "model", "events", "fences", "partial", "sse", "registry"], 1),
     **dict.fromkeys(["dialects", "sandbox"], 2),
     "tools": 3,
-    **dict.fromkeys(["loop", "upstream"], 4),
-    **dict.fromkeys(["apis", "server"], 5),
+    **dict.fromkeys(["loop", "upstream", "verbatim"], 4),
+    **dict.fromkeys(["apis", "scripted", "server"], 5),
     **dict.fromkeys(["cli", "config", "bench", "__main__", "__init__"], 6),
 }
 STRANGERS = {("dialects", "sandbox"), ("sandbox", "dialects")}  # same row, and neither may know the other

@@ -19,7 +19,8 @@ from belljar.errors import (
     SandboxFailed,
     SessionClosed,
 )
-from belljar.sandbox.base import Execution, FileInfo, GuestError, Limits, Outcome, Output, Result
+from belljar.execution import Execution, FileInfo, GuestError, Outcome, Output, Result
+from belljar.sandbox.base import Limits
 from belljar.sandbox.pool import Pool
 from belljar.sandbox.sync import Sandbox
 

@@ -13,8 +13,9 @@ import pytest
 
 from belljar.cli import main, output
 from belljar.cli.options import EXIT_MEANINGS, OUTCOME_EXITS, PROFILE_WARNINGS, Exit, Positive, Size, limit_options
+from belljar.execution import Outcome
 from belljar.sandbox.backends import BACKENDS
-from belljar.sandbox.base import Limits, Outcome
+from belljar.sandbox.base import Limits
 
 from .conftest import Run
 from .test_run import FIELDS

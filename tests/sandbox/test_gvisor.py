@@ -22,11 +22,12 @@ import pytest
 import pytest_asyncio
 
 from belljar.errors import BelljarError, FileError, ImageError, SandboxFailed, SessionClosed
+from belljar.execution import Outcome, Output, Result
 from belljar.guest.launch import descendants
 from belljar.sandbox import gvisor_bundle, plan
 from belljar.sandbox.backends import gvisor
 from belljar.sandbox.backends.gvisor import Gvisor, SandboxSession
-from belljar.sandbox.base import MIB, Limits, Outcome, Output, Result
+from belljar.sandbox.base import MIB, Limits
 from belljar.sandbox.forkserver import Options
 from belljar.sandbox.gvisor_files import RemoteFiles
 from belljar.sandbox.image import find_image

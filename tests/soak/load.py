@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from belljar.errors import AtCapacity, SandboxFailed, SessionClosed
-from belljar.sandbox.base import Outcome
+from belljar.execution import Outcome
 from belljar.sandbox.pool import Pool
 
 USERS = 4

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from belljar.bench import machine
 from belljar.bench.stats import Summary, summarise
 from belljar.errors import BelljarError
-from belljar.sandbox.base import Execution
+from belljar.execution import Execution
 from belljar.sandbox.pool import Pool
 from belljar.sandbox.session import GuestSession
 

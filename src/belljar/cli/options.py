@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import click
 
-from belljar.sandbox.base import Limits, Outcome
+from belljar.execution import Outcome
+from belljar.sandbox.base import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -19,8 +19,8 @@ from typing import Any
 import click
 
 from belljar.errors import FileError
+from belljar.execution import Execution, Result
 from belljar.sandbox import files as sandbox_files
-from belljar.sandbox.base import Execution, Result
 from belljar.sandbox.session import GuestSession
 
 # MIME type -> ending of the file that a result is saved to. Others get the one for their kind of value.

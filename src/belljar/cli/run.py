@@ -27,8 +27,9 @@ from belljar.cli.options import (
 )
 from belljar.cli.output import STREAMS, Saved, Saver, encode, plain, print_text, printable, write_bytes
 from belljar.errors import FileError, SandboxFailed, SessionClosed
+from belljar.execution import Event, Execution, GuestError, Outcome, Output, Result
 from belljar.sandbox import files as sandbox_files
-from belljar.sandbox.base import Event, Execution, GuestError, Limits, Outcome, Output, Result
+from belljar.sandbox.base import Limits
 from belljar.sandbox.pool import Pool
 from belljar.sandbox.session import GuestSession
 

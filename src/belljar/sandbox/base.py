@@ -1,29 +1,18 @@
-"""The vocabulary of sandboxes: limits, executions and their parts, and what a session is.
+"""The vocabulary of sandboxes: limits, and what a session is.
 
-Everything above this row sees sandboxes through these values alone. They are frozen and owe nothing to a backend.
+Everything above this row sees sandboxes through these and the values of `execution` alone; they know no backend.
 """
 
 from __future__ import annotations
 
-import enum
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
+
+from belljar.execution import Event, Execution, FileInfo
 
 MIB = 1 << 20
-WORK_FOLDER = "/mnt/data"
-
-
-class Outcome(enum.StrEnum):
-    """How an execution ended."""
-
-    OK = "ok"
-    ERROR = "error"  # the code raised
-    TIMEOUT = "timeout"
-    OUT_OF_MEMORY = "out_of_memory"
-    KILLED = "killed"  # by a signal: a crash, or the host ended it
-    EXITED = "exited"  # the interpreter ended itself (os._exit)
 
 
 # Limit -> least value: what an idle interpreter needs, or what the kernel takes (cpu.cfs_quota_us is 1000 at least).
@@ -67,117 +56,6 @@ class Limits:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be at least {least}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """Something that the code displayed: one value in one or several MIME types.
-
-    `data` maps a MIME type to str (text types), bytes (images and other binary types) or a JSON value. `is_main` marks
-    the value of the last expression.
-    """
-
-    data: Mapping[str, Any]
-    is_main: bool = False
-
-    @property
-    def text(self) -> str | None:
-        """`text/plain`."""
-        return self.data.get("text/plain")
-
-    @property
-    def html(self) -> str | None:
-        """`text/html`."""
-        return self.data.get("text/html")
-
-    @property
-    def markdown(self) -> str | None:
-        """`text/markdown`."""
-        return self.data.get("text/markdown")
-
-    @property
-    def latex(self) -> str | None:
-        """`text/latex`."""
-        return self.data.get("text/latex")
-
-    @property
-    def svg(self) -> str | None:
-        """`image/svg+xml`."""
-        return self.data.get("image/svg+xml")
-
-    @property
-    def png(self) -> bytes | None:
-        """`image/png`."""
-        return self.data.get("image/png")
-
-    @property
-    def jpeg(self) -> bytes | None:
-        """`image/jpeg`."""
-        return self.data.get("image/jpeg")
-
-    @property
-    def json(self) -> Any:
-        """`application/json`, as a Python value."""
-        return self.data.get("application/json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestError:
-    """The exception that ended an execution, or what ended the interpreter."""
-
-    name: str
-    value: str
-    traceback: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileInfo:
-    """A file below the working folder. `path` is relative to it; `size` in bytes; `modified` in seconds since 1970."""
-
-    path: str
-    size: int
-    type: str
-    modified: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """What one execution gave.
-
-    `stdout`/`stderr` hold at most `Limits.output_bytes` each, and end in a note where they were cut; `stdout_bytes` and
-    `stderr_bytes` say how many bytes were written. `files` are those that are new or changed. `duration` is in seconds.
-    """
-
-    outcome: Outcome
-    stdout: str = ""
-    stderr: str = ""
-    results: tuple[Result, ...] = ()
-    error: GuestError | None = None
-    files: tuple[FileInfo, ...] = ()
-    duration: float = 0.0
-    stdout_bytes: int = 0
-    stderr_bytes: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether the code ran to its end without raising."""
-        return self.outcome is Outcome.OK
-
-    @property
-    def text(self) -> str | None:
-        """`text/plain` of the last expression's value."""
-        return next((r.text for r in reversed(self.results) if r.is_main), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Text that the running code wrote; `stream` is "stdout" or "stderr"."""
-
-    stream: str
-    text: str
-
-
-Event = Output | Result | Execution  # what an execution yields while it runs; the Execution comes last
-
-
 class Session(Protocol):
     """One living interpreter in one sandbox."""
 
@@ -185,7 +63,7 @@ class Session(Protocol):
     def alive(self) -> bool:
         """Whether it can run another execution."""
 
-    def stream(self, code: str, *, timeout: float | None = None) -> AsyncIterator[Event]:
+    def stream(self, code: str, *, timeout: float | None = None) -> AsyncGenerator[Event, None]:
         """Run code and yield what it shows as it comes, the Execution last. Raises SessionClosed."""
 
     async def run(self, code: str, *, timeout: float | None = None) -> Execution:
@@ -205,6 +83,17 @@ class Session(Protocol):
 
     async def close(self) -> None:
         """End the session and everything in it. Never raises; may be called again."""
+
+
+class Source(Protocol):
+    """Where sessions come from: a pool, on this machine or elsewhere."""
+
+    @property
+    def limits(self) -> Limits:
+        """What each session may use."""
+
+    async def acquire(self) -> Session:
+        """A fresh session of your own; close it when done. Raises AtCapacity, SandboxFailed."""
 
 
 class Backend(Protocol):

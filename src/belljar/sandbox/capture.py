@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from belljar.execution import GuestError, Output, Result
 from belljar.guest.frames import FrameError
-from belljar.sandbox.base import GuestError, Output, Result
 
 MAX_KINDS = 32
 MAX_DEPTH = 100

@@ -16,8 +16,8 @@ import stat
 from collections.abc import Iterator
 
 from belljar.errors import FileError
+from belljar.execution import FileInfo
 from belljar.guest import kernel
-from belljar.sandbox.base import FileInfo
 
 RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY

@@ -149,6 +149,16 @@ class Pool:
             await session.close()
 
     @property
+    def limits(self) -> Limits:
+        """What each sandbox may use."""
+        return self._limits
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more who asks now would be turned away at once."""
+        return self._closed or (not self._stock and len(self._waiting) >= self._queue_size)
+
+    @property
     def facts(self) -> dict[str, int | str]:
         """What the pool holds now: for metrics and health checks."""
         return {

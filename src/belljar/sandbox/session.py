@@ -13,14 +13,15 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from belljar.errors import ClientError, FileError, SandboxFailed, SessionClosed
+from belljar.execution import Event, Execution, FileInfo, GuestError, Outcome
 from belljar.guest import kernel
 from belljar.guest.frames import FrameError, FrameReader, read_head, write_frame
 from belljar.sandbox import files
-from belljar.sandbox.base import Event, Execution, FileInfo, GuestError, Limits, Outcome
+from belljar.sandbox.base import Limits
 from belljar.sandbox.capture import Capture, read_error, read_result
 from belljar.sandbox.handle import Guest, has_ended
 from belljar.sandbox.threads import in_thread
@@ -137,7 +138,7 @@ class GuestSession:
         assert isinstance(events[-1], Execution)
         return events[-1]
 
-    async def stream(self, code: str, *, timeout: float | None = None) -> AsyncIterator[Event]:
+    async def stream(self, code: str, *, timeout: float | None = None) -> AsyncGenerator[Event, None]:
         """Run code; its output and results as they come, the Execution last. Leaving early ends the session.
 
         Raises SessionClosed where the session has ended before; later ends are outcomes. `timeout` in seconds.

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from belljar.errors import FileError, SessionClosed
-from belljar.sandbox.base import Execution, FileInfo, Limits, Output, Result
+from belljar.execution import Execution, FileInfo, Output, Result
+from belljar.sandbox.base import Limits
 from belljar.sandbox.pool import Pool
 from belljar.sandbox.session import GuestSession
 

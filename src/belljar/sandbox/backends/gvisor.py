@@ -24,9 +24,10 @@ from dataclasses import replace
 from typing import Any
 
 from belljar.errors import BelljarError, FileError, IsolationUnavailable, SandboxFailed
+from belljar.execution import GuestError, Outcome
 from belljar.guest.frames import write_frame
 from belljar.sandbox import cgroup, files, gvisor_bundle, plan
-from belljar.sandbox.base import GuestError, Limits, Outcome, host_cpus
+from belljar.sandbox.base import Limits, host_cpus
 from belljar.sandbox.birth import Hello
 from belljar.sandbox.forkserver import SPAWN_SECONDS, ForkServer, Options
 from belljar.sandbox.gvisor_files import RemoteFiles

@@ -1,0 +1,106 @@
+"""What the loop does to a conversation: attaches files, offers tools, says what a model said, tells what a call gave.
+
+Pure: values in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from belljar.errors import BadRequest
+from belljar.execution import WORK_FOLDER
+from belljar.model import Call, CallResult, File, Image, Message, Part, Reasoning, Role, Text
+from belljar.partial import read_code
+
+
+def attach(messages: Sequence[Message], *, to_sandbox: bool) -> tuple[tuple[Message, ...], tuple[File, ...]]:
+    """The messages with words in the place of files, and the files, each under a name of its own.
+
+    `to_sandbox` says whether code can read them: then the words name the path. Otherwise the words are the file's own
+    text. Raises BadRequest for a file that is no text where no code can read it.
+    """
+    files: dict[str, File] = {}
+    attached = tuple(
+        Message(role=m.role, name=m.name, parts=tuple(_attached(part, files, to_sandbox) for part in m.parts))
+        if any(isinstance(part, File) for part in m.parts)
+        else m
+        for m in messages
+    )
+    return attached, tuple(files.values())
+
+
+def _attached(part: Part, files: dict[str, File], to_sandbox: bool) -> Part:
+    if not isinstance(part, File):
+        return part
+    if not to_sandbox:
+        return Text(text=f"\n\n{part.name}:\n{_read_text(part)}\n\n")
+    name = _free_name(part.name, files)
+    files[name] = File(name=name, media_type=part.media_type, data=part.data)
+    return Text(text=f"\n\n[Attached file: {WORK_FOLDER}/{name} ({part.media_type}, {len(part.data):,} bytes)]\n\n")
+
+
+def _free_name(name: str, files: dict[str, File]) -> str:
+    stem, dot, ending = name.rpartition(".") if "." in name else (name, "", "")
+    number, free = 1, name
+    while free in files:
+        number += 1
+        free = f"{stem}-{number}{dot}{ending}"
+    return free
+
+
+def _read_text(part: File) -> str:
+    try:
+        return part.data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest(
+            f"the attached file {part.name} is no text: ask for code execution as well, so that code can read it"
+        ) from None
+
+
+def offer(messages: Sequence[Message], instructions: Sequence[str]) -> tuple[Message, ...]:
+    """The conversation with what the tools have to say in its system message."""
+    text = "\n\n".join(filter(None, instructions))
+    if not text:
+        return tuple(messages)
+    if messages and messages[0].role is Role.SYSTEM:
+        first = messages[0]
+        return (
+            Message(role=first.role, name=first.name, parts=(*first.parts, Text(text=f"\n\n{text}"))),
+            *messages[1:],
+        )
+    return (Message(role=Role.SYSTEM, parts=(Text(text=text),)), *messages)
+
+
+def say(reasoning: str, text: str, calls: Iterable[Call]) -> Message:
+    """What a model said in a turn."""
+    parts: list[Part] = []
+    if reasoning:
+        parts.append(Reasoning(text=reasoning))
+    if text:
+        parts.append(Text(text=text))
+    return Message(role=Role.ASSISTANT, parts=(*parts, *calls))
+
+
+def tell(call: str, text: str, images: Sequence[Image] = ()) -> Message:
+    """What a built-in call gave."""
+    return Message(role=Role.TOOL, parts=(CallResult(call=call, text=text, images=tuple(images), builtin=True),))
+
+
+def flatten(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with built-in calls of earlier answers as words, for models that are offered no such tool."""
+    return tuple(_flat(message) for message in messages)
+
+
+def _flat(message: Message) -> Message:
+    if not any(isinstance(part, Call | CallResult) and part.builtin for part in message.parts):
+        return message
+    role = Role.USER if message.role is Role.TOOL else message.role
+    return Message(role=role, name=message.name, parts=tuple(_flat_part(part) for part in message.parts))
+
+
+def _flat_part(part: Part) -> Part:
+    if isinstance(part, Call) and part.builtin:
+        return Text(text=f"\n```python\n{read_code(part.arguments)}\n```\n")
+    if isinstance(part, CallResult) and part.builtin:
+        return Text(text=f"Output of the code:\n```\n{part.text}\n```")
+    return part

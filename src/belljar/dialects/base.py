@@ -1,0 +1,149 @@
+"""What a dialect is: how it is found, what the server asks of it, what dialects share.
+
+A dialect is pure: it takes values and returns values, knows no socket, no clock and no other dialect. Each module of
+this package that serves clients offers its dialect as `DIALECT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from belljar.errors import BadRequest, BelljarError
+from belljar.events import Answer, Event
+from belljar.model import ModelInfo, Request
+
+MAX_DEPTH = 100  # levels of a JSON body: more than any schema needs, fewer than any parser's stack takes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Incoming:
+    """An HTTP request as a dialect sees it. Names of headers are lower case; `params` are taken from the path."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """A whole HTTP response."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)  # without content-length
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """What a writer is told of the answer that it is to write. `created` in whole seconds since 1970."""
+
+    request_id: str
+    created: int
+
+
+class Writer(Protocol):
+    """Writes one answer. Use either `write` for every event (a stream), or `fold` once (a single body)."""
+
+    media_type: str  # of the stream
+    heartbeat: bytes  # what may be sent in a stream at any time between two writes, and means nothing
+
+    def write(self, event: Event) -> bytes:
+        """The frames for an event, empty where this vendor shows nothing of it. Finished and Failed close what is
+        open and end the stream.
+        """
+
+    def fold(self, answer: Answer) -> bytes:
+        """The whole answer as one JSON body. `answer.error` is None."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """A path that a dialect serves. `path` is in Starlette's notation; `action` is one of ACTIONS."""
+
+    method: str
+    path: str
+    action: str
+
+
+ACTIONS = ("generate", "models", "model")
+
+
+class Dialect(Protocol):
+    """One vendor's wire format for conversations."""
+
+    name: str
+    prefixes: Sequence[str]  # unknown paths below these are answered with this dialect's errors
+    routes: Sequence[Route]
+    heartbeat: bytes  # white space that may precede a JSON body, to keep a waiting client's connection alive
+
+    def read_key(self, incoming: Incoming) -> str | None:
+        """The API key that a client sent, where this vendor's SDKs put it."""
+
+    def read_request(self, incoming: Incoming) -> Request:
+        """What is asked for. Raises ClientError."""
+
+    def writer(self, request: Request, start: Start) -> Writer:
+        """A writer for the answer to this request."""
+
+    def write_models(self, models: Sequence[ModelInfo]) -> bytes:
+        """The list of models."""
+
+    def write_model(self, model: ModelInfo) -> bytes:
+        """One model."""
+
+    def write_error(self, error: BelljarError, request: Request | None) -> Reply:
+        """An error before the first byte of an answer; `request` where it could be read."""
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+def write_json(value: Any) -> bytes:
+    """Compact JSON; bytes values become base64."""
+    return _encoder.encode(value)
+
+
+def read_json(body: bytes | str) -> Any:
+    """A JSON value. Raises BadRequest: not JSON, or nested deeper than MAX_DEPTH."""
+    try:
+        value = _decoder.decode(body)
+    except RecursionError:
+        raise BadRequest(f"the JSON body is nested deeper than {MAX_DEPTH} levels") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
+    if _may_be_deep(body) and _depth(value) > MAX_DEPTH:
+        raise BadRequest(f"the JSON body is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _may_be_deep(body: bytes | str) -> bool:
+    if isinstance(body, str):
+        return body.count("[") + body.count("{") > MAX_DEPTH
+    return body.count(b"[") + body.count(b"{") > MAX_DEPTH
+
+
+def _depth(value: Any) -> int:
+    """Levels of lists and objects, counted without recursion."""
+    level, depth = [value], 0
+    while level:
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        depth += 1
+        if depth > MAX_DEPTH + 1:
+            break
+    return depth

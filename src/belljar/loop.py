@@ -1,0 +1,425 @@
+"""The loop: turns of a model and calls of tools, until the answer is final.
+
+`run` takes a request, the models and the tools for it and a budget, and gives neutral events. Promises: the stream ends
+in exactly one Finished or Failed; built-in calls of a turn run in their order, in one session; an exception of a tool
+becomes a result in one place (`_execute`); when a budget is used up, the model is asked once more, without tools;
+closing the generator ends the upstream's work and gives the tools back. Not covered: HTTP, keys, who pays.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from belljar.conversation import flatten, offer, say, tell
+from belljar.errors import AtCapacity, BelljarError, HostError, ToolUseFailed
+from belljar.events import (
+    ArgumentsDelta,
+    CallClosed,
+    CallOpened,
+    CallOutput,
+    CallReady,
+    CallShown,
+    CallStarted,
+    Event,
+    Failed,
+    Finish,
+    Finished,
+    LanguageModel,
+    ReasoningDelta,
+    TextDelta,
+    TurnEnded,
+    TurnEvent,
+)
+from belljar.execution import Execution, GuestError, Outcome, Output, Result
+from belljar.formats import check_format, fault
+from belljar.model import Call, Choice, Function, Image, Message, Mode, Request, new_id
+from belljar.partial import CodeReader
+from belljar.tools.base import Tool
+
+log = logging.getLogger(__name__)
+
+LAST_CALL = "[No further code can be run for this answer. Give the final answer now, with what is known.]"
+NOT_RUN = "this was not run: the {limit} of this request are used up"
+SEEN_IMAGES = ("image/png", "image/jpeg")  # what models take; and so many of one call, the last ones
+MOST_IMAGES = 4
+LEAST_TOLD = 1000  # characters that a model is told of each call, when the budget is used up, too
+LENGTH_OPTIONS = ("max_completion_tokens", "max_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What one request may use. Each field is an option of the server."""
+
+    calls: int = field(default=16, metadata={"help": "Executions in one request."})
+    turns: int = field(default=24, metadata={"help": "Turns of the model in one request."})
+    seconds: float = field(default=600.0, metadata={"help": "Seconds after which a request runs no further code."})
+    told: int = field(default=200_000, metadata={"help": "Characters of output that a model is told in one request."})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Who answers: `planner` does the work, `answerer` writes the last answer (the same one, as a rule)."""
+
+    planner: LanguageModel
+    answerer: LanguageModel
+
+
+async def run(
+    request: Request, models: Models, tools: Sequence[Tool], budget: Budget | None = None
+) -> AsyncGenerator[Event, None]:
+    """The answer to a request, as it comes. Raises nothing: what goes wrong is a Failed. `tools` are closed at the end.
+
+    `request.messages` hold no File parts any more (conversation.attach).
+    """
+    loop = _Loop(request, models, tools, budget or Budget())
+    try:
+        async with aclosing(loop.events()) as events:
+            async for event in events:
+                yield event
+    except BelljarError as error:
+        yield Failed(error=error)
+    except Exception:
+        log.exception("an answer failed")
+        yield Failed(error=HostError("an internal error; it has been logged"))
+    finally:
+        for tool in tools:
+            await tool.close()
+
+
+class _Call:
+    """A call while it is written. `tool` is None for the client's own functions, and for what nobody offers."""
+
+    def __init__(self, identity: str, name: str, tool: Tool | None, *, silent: bool) -> None:
+        self.id = identity
+        self.name = name
+        self.tool = tool
+        self.silent = silent  # the client is shown nothing of it
+        self.written = ""  # the arguments, as the model wrote them
+        self.arguments = ""  # the code, where there is a tool
+        self.reader = CodeReader()
+        self.shown = 0  # characters of `arguments`
+
+    def take(self, event: CallOpened | ArgumentsDelta | CallReady) -> list[Event]:
+        """The same event for the client; of built-in calls the code instead of the JSON around it."""
+        if isinstance(event, CallOpened):
+            return [CallOpened(call=self.id, name=self.name, builtin=self.tool is not None)]
+        if isinstance(event, ArgumentsDelta):
+            return self._delta(self.reader.feed(event.text) if self.tool else event.text)
+        self.written = event.arguments
+        self.arguments = self.tool.read(event.arguments) if self.tool else event.arguments
+        return [*self._delta(self.arguments[self.shown :]), CallReady(call=self.id, arguments=self.arguments)]
+
+    def _delta(self, text: str) -> list[Event]:
+        self.shown += len(text)
+        return [ArgumentsDelta(call=self.id, text=text)] if text else []
+
+    def as_part(self) -> Call:
+        """The call as a part of the conversation."""
+        return Call(id=self.id, name=self.name, arguments=self.written, builtin=self.tool is not None)
+
+
+class _Turn:
+    """What one turn of a model said. A final turn has no built-in tools: what it calls all the same is ignored."""
+
+    def __init__(self, *, final: bool = False) -> None:
+        self.final = final
+        self.texts: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: dict[str, _Call] = {}
+        self.finish = Finish.STOP
+        self.told = False  # whether the client has its text, where that was held back
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def generation(self) -> str:
+        """All that the model wrote, for an error that shows it."""
+        return self.text + "".join(f"<function={call.name}>{call.written}</function>" for call in self.calls.values())
+
+
+class _Loop:
+    """One request on its way."""
+
+    def __init__(self, request: Request, models: Models, tools: Sequence[Tool], budget: Budget) -> None:
+        self._request = request
+        self._models = models
+        self._tools = tools
+        self._own = {function.name for function in request.functions}
+        names = {name: tool for tool in tools for name in (tool.name, *tool.aliases)}
+        self._by_name = {name: tool for name, tool in names.items() if name not in self._own}
+        self._turns_left = budget.turns
+        self._calls_left = budget.calls if request.max_calls is None else min(budget.calls, request.max_calls)
+        self._told_left = budget.told
+        self._deadline = time.monotonic() + budget.seconds
+        self._messages = list(request.messages if tools else flatten(request.messages))
+        self._turn_count = 0
+        self._called = False  # whether the model has called anything yet
+        self._completion_tokens = 0
+        self._seen: set[str] = set()
+        # The last answer is a turn of its own where another model writes it; with a format, unless the text fits it.
+        self._apart = bool(tools) and models.planner is not models.answerer
+        self._held = bool(tools) and request.format is not None
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """All of them. Raises BelljarError."""
+        while True:
+            turn = _Turn(final=self._is_over())
+            async with aclosing(self._run_turn(turn)) as events:
+                async for event in events:
+                    yield event
+            if turn.final or not turn.calls:
+                break
+            if turn.finish is Finish.LENGTH:  # in the middle of a call: half of a code is not run
+                yield self._finished(Finish.LENGTH)
+                return
+            async with aclosing(self._run_calls(turn)) as events:
+                async for event in events:
+                    yield event
+            if any(self._is_clients(call) for call in turn.calls.values()):
+                yield self._finished(Finish.CALLS)
+                return
+        async with aclosing(self._end(turn)) as events:
+            async for event in events:
+                yield event
+
+    # --- turns --------------------------------------------------------------------------------------------------------
+
+    async def _run_turn(self, turn: _Turn, *, bare: bool = False) -> AsyncGenerator[Event, None]:
+        """Ask a model, pass on what it says, and put it into the conversation. `bare` offers no tool at all."""
+        model = self._models.answerer if turn.final else self._models.planner
+        request = self._final_request(model, bare) if turn.final else self._planning_request(model)
+        calls: dict[str, _Call] = {}
+        number, self._turn_count = self._turn_count, self._turn_count + 1
+        self._turns_left -= 1
+        async with aclosing(model.turn(request, number)) as events:
+            async for event in events:
+                if isinstance(event, CallOpened):
+                    calls[event.call] = self._open(turn, event)
+                if isinstance(event, CallOpened | ArgumentsDelta | CallReady):
+                    call = calls[event.call]
+                    shown = call.take(event)
+                    if not call.silent:
+                        for own in shown:
+                            yield own
+                else:
+                    for own in self._pass_on(turn, event):
+                        yield own
+        self._check(turn)
+        self._called = self._called or bool(turn.calls)
+        spoken = [call.as_part() for call in turn.calls.values()]
+        self._messages.append(say("".join(turn.reasoning), turn.text, spoken))
+
+    def _pass_on(self, turn: _Turn, event: TurnEvent) -> list[Event]:
+        """What the client sees of it: text that may turn out not to be the answer is held back, or is reasoning."""
+        if isinstance(event, TextDelta):
+            turn.texts.append(event.text)
+            if turn.final or not (self._apart or self._held):
+                return [event]
+            return [ReasoningDelta(text=event.text)] if self._apart else []
+        if isinstance(event, ReasoningDelta):
+            turn.reasoning.append(event.text)
+        elif isinstance(event, TurnEnded):
+            turn.finish = event.finish
+            self._completion_tokens += event.usage.completion_tokens if event.usage else 0
+            held = self._held and not (self._apart or turn.final or turn.calls)
+            if held and not fault(self._request.format, turn.text):
+                turn.told = True
+                return [TextDelta(text=turn.text), event]
+        return [event]
+
+    def _open(self, turn: _Turn, event: CallOpened) -> _Call:
+        """A call, under an id that no other of this request has."""
+        tool = self._by_name.get(event.name)
+        identity = event.call if event.call and event.call not in self._seen else new_id("call_")
+        self._seen.add(identity)
+        stranger = tool is None and not self._is_own(event.name) and bool(self._tools)
+        call = _Call(
+            identity, tool.name if tool else event.name, tool, silent=stranger or (turn.final and tool is not None)
+        )
+        turn.calls[identity] = call
+        return call
+
+    def _is_own(self, name: str) -> bool:
+        return name in self._own or not self._request.validate_calls
+
+    def _is_clients(self, call: _Call) -> bool:
+        return call.tool is None and not call.silent
+
+    def _planning_request(self, model: LanguageModel) -> Request:
+        request, choice = self._request, self._request.choice
+        if self._called and (choice.name or choice.mode is Mode.REQUIRED):
+            choice = Choice(mode=Mode.AUTO)  # it has done what it had to; else it could never answer
+        return replace(
+            request,
+            messages=self._offered(model),
+            functions=self._offered_functions(),
+            choice=choice,
+            parallel=False if self._tools and request.max_calls == 1 else request.parallel,
+            format=None if self._held else request.format,
+            options=self._options_left(),
+        )
+
+    def _final_request(self, model: LanguageModel, bare: bool) -> Request:
+        """The same beginning as before, so that an engine's prefix cache helps, but no tool is to be called."""
+        functions = () if bare else self._offered_functions()
+        return replace(
+            self._request,
+            messages=flatten(self._messages) if bare else self._offered(model),
+            functions=functions,
+            choice=Choice(mode=Mode.NONE) if functions else Choice(),
+            options=self._options_left(),
+        )
+
+    def _offered(self, model: LanguageModel) -> tuple[Message, ...]:
+        return offer(self._messages, [tool.instructions(model.id) for tool in self._tools])
+
+    def _offered_functions(self) -> tuple[Function, ...]:
+        return (*(tool.function for tool in self._tools), *self._request.functions)
+
+    def _options_left(self) -> Mapping[str, object]:
+        """The options, with the bound on tokens less what earlier turns used of it."""
+        options, used = self._request.options, self._completion_tokens
+        if not used:
+            return options
+        bounds = {name: max(1, options[name] - used) for name in LENGTH_OPTIONS if isinstance(options.get(name), int)}
+        return {**options, **bounds}
+
+    # --- what a turn means --------------------------------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        """Whether the next turn must be the last: there are tools, and a budget is used up."""
+        if not self._tools or not self._turn_count:
+            return False
+        return self._calls_left <= 0 or self._turns_left <= 1 or time.monotonic() >= self._deadline
+
+    def _check(self, turn: _Turn) -> None:
+        """Raises ToolUseFailed where the model called what it may not, or did not call what it had to."""
+        if turn.final or turn.finish is Finish.LENGTH:
+            return
+        problem = self._forbidden(turn) or self._missing(turn)
+        if problem:
+            raise ToolUseFailed(problem, generation=turn.generation)
+
+    def _forbidden(self, turn: _Turn) -> str:
+        if turn.calls and self._request.choice.mode is Mode.NONE:
+            return "tool_choice is none, but the model called a tool"
+        for call in turn.calls.values():
+            if call.tool is not None or call.silent or not self._request.validate_calls:
+                continue
+            if call.name not in self._own:
+                return f"the model called the tool {call.name!r}, which was not in request.tools"
+            if not _is_object(call.arguments):
+                return f"the model called the tool {call.name!r} with arguments that are no JSON object"
+        return ""
+
+    def _missing(self, turn: _Turn) -> str:
+        choice = self._request.choice
+        if self._called:
+            return ""
+        if choice.name and all(call.name != choice.name for call in turn.calls.values()):
+            return f"tool_choice names {choice.name!r}, but the model did not call it"
+        if choice.mode is Mode.REQUIRED and not turn.calls:
+            return "tool_choice is required, but the model did not call a tool"
+        return ""
+
+    async def _end(self, turn: _Turn) -> AsyncGenerator[Event, None]:
+        """The turn was final or called nothing: it is the answer, or a last turn writes it."""
+        if turn.final:
+            again = bool(turn.calls) and not turn.text  # an engine that ignores tool_choice: so it is offered nothing
+        else:
+            again = (self._apart or self._held) and not turn.told and turn.finish is not Finish.LENGTH
+        if again:
+            self._messages.pop()  # what it drafted, or called in vain
+            bare = turn.final
+            turn = _Turn(final=True)
+            async with aclosing(self._run_turn(turn, bare=bare)) as events:
+                async for event in events:
+                    yield event
+        check_format(self._request.format, turn.text, cut=turn.finish is Finish.LENGTH)
+        if any(self._is_clients(call) for call in turn.calls.values()):
+            yield self._finished(Finish.CALLS)
+        else:
+            yield self._finished(Finish.STOP if turn.finish is Finish.CALLS else turn.finish)
+
+    def _finished(self, finish: Finish) -> Finished:
+        return Finished(finish=finish, queue_seconds=sum(tool.queue_seconds for tool in self._tools))
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    async def _run_calls(self, turn: _Turn) -> AsyncGenerator[Event, None]:
+        """Run the built-in calls of a turn one after the other, and put what they gave into the conversation."""
+        for call in turn.calls.values():
+            if call.tool is None:
+                if call.silent:
+                    self._messages.append(tell(call.id, f"There is no tool called {call.name!r}."))
+                continue
+            async with aclosing(self._execute(call, call.tool)) as events:
+                async for event in events:
+                    if isinstance(event, Execution):
+                        yield self._close(call, call.tool, event)
+                    else:
+                        yield event
+
+    async def _execute(
+        self, call: _Call, tool: Tool
+    ) -> AsyncGenerator[CallStarted | CallOutput | CallShown | Execution]:
+        """Run one call. The one place where an exception becomes a result. Raises AtCapacity: that is the client's."""
+        left = self._deadline - time.monotonic()
+        if self._calls_left <= 0 or left <= 0:
+            limit = "seconds" if left <= 0 else "executions"
+            yield _failure("NotRun", NOT_RUN.format(limit=limit), Outcome.ERROR)
+            return
+        self._calls_left -= 1
+        yield CallStarted(call=call.id)
+        try:
+            async with aclosing(tool.run(call.arguments, left)) as events:
+                async for event in events:
+                    if isinstance(event, Output):
+                        yield CallOutput(call=call.id, output=event)
+                    elif isinstance(event, Result):
+                        yield CallShown(call=call.id, result=event)
+                    else:
+                        yield event
+        except AtCapacity:
+            raise
+        except BelljarError as error:
+            log.warning("a call failed outside its sandbox: %s", error)
+            yield _failure(type(error).__name__, str(error), Outcome.KILLED)
+
+    def _close(self, call: _Call, tool: Tool, execution: Execution) -> CallClosed:
+        text = tool.describe(execution, max(LEAST_TOLD, self._told_left))
+        self._told_left -= len(text)
+        images = _seen(execution) if self._models.planner.sees_images else ()
+        note = f"\n{LAST_CALL}" if self._is_over() else ""
+        self._messages.append(tell(call.id, text + note, images))
+        return CallClosed(call=call.id, execution=execution, text=text)
+
+
+def _failure(name: str, value: str, outcome: Outcome) -> Execution:
+    return Execution(outcome=outcome, error=GuestError(name=name, value=value, traceback=f"{name}: {value}"))
+
+
+def _seen(execution: Execution) -> tuple[Image, ...]:
+    """The pictures of an execution, as a model sees them."""
+    pictures = [
+        Image(media_type=kind, data=result.data[kind])
+        for result in execution.results
+        for kind in SEEN_IMAGES
+        if isinstance(result.data.get(kind), bytes)
+    ]
+    return tuple(pictures[-MOST_IMAGES:])
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text or "{}"), dict)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return False

@@ -1,0 +1,49 @@
+"""A language model of fixed turns, for tests of the loop: no HTTP in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from belljar.events import ArgumentsDelta, CallOpened, CallReady, Finish, TextDelta, TurnEnded, TurnEvent, TurnStarted
+from belljar.model import Request, Usage
+
+Turn = Sequence[TurnEvent | BaseException]
+
+
+class FakeModel:
+    """Plays its turns one after the other (the last one for ever), and remembers what it was asked."""
+
+    def __init__(self, *turns: Turn, identity: str = "fake", sees_images: bool = False) -> None:
+        self.id = identity
+        self.sees_images = sees_images
+        self.turns = turns
+        self.asked: list[Request] = []
+        self.closed = 0
+
+    async def turn(self, request: Request, number: int) -> AsyncGenerator[TurnEvent, None]:
+        script = self.turns[min(len(self.asked), len(self.turns) - 1)]
+        self.asked.append(request)
+        finish = Finish.CALLS if any(isinstance(event, CallReady) for event in script) else Finish.STOP
+        try:
+            yield TurnStarted(turn=number, model=self.id)
+            for event in script:
+                if isinstance(event, BaseException):
+                    raise event
+                if isinstance(event, TurnEnded):
+                    finish = event.finish
+                    continue
+                yield event
+            usage = Usage(prompt_tokens=10, completion_tokens=5, seconds=0.5)
+            yield TurnEnded(turn=number, model=self.id, finish=finish, usage=usage)
+        finally:
+            self.closed += 1
+
+
+def say(*texts: str) -> Turn:
+    return [TextDelta(text=text) for text in texts]
+
+
+def call(arguments: str, name: str = "python", identity: str = "c1", pieces: int = 1) -> Turn:
+    size = max(1, -(-len(arguments) // pieces))
+    deltas = [ArgumentsDelta(call=identity, text=arguments[at : at + size]) for at in range(0, len(arguments), size)]
+    return [CallOpened(call=identity, name=name), *deltas, CallReady(call=identity, arguments=arguments)]
