@@ -115,6 +115,12 @@ class TooLarge(ClientError):
     status = 413
 
 
+class UnsupportedEncoding(ClientError):
+    """The request's body is compressed in a way that is not read here."""
+
+    status = 415
+
+
 class ToolUseFailed(ClientError):
     """The model did not call a tool as it was told to, or called one that is not there; `generation` is what it wrote.
 

@@ -186,13 +186,17 @@ class ReasoningItem:
 
 @dataclass(kw_only=True, slots=True)
 class CallItem:
-    """A call; `execution` and `text` (what the model was told) are those of a built-in one that has run."""
+    """A call; `execution` and `text` (what the model was told) are those of a built-in one that is over.
+
+    `started` says whether its code ran at all: it does not where a budget is used up.
+    """
 
     turn: int
     call: str
     name: str
     builtin: bool
     arguments: str = ""
+    started: bool = False
     execution: Execution | None = None
     text: str = ""
 
@@ -284,6 +288,9 @@ class Fold:
     def _on_ready(self, event: CallReady) -> None:
         self._calls[event.call].arguments = event.arguments
 
+    def _on_started(self, event: CallStarted) -> None:
+        self._calls[event.call].started = True
+
     def _on_closed(self, event: CallClosed) -> None:
         self._calls[event.call].execution = event.execution
         self._calls[event.call].text = event.text
@@ -306,6 +313,7 @@ _FOLDS: dict[type, Any] = {
     TextDelta: Fold._on_text,
     CallOpened: Fold._on_call,
     CallReady: Fold._on_ready,
+    CallStarted: Fold._on_started,
     CallClosed: Fold._on_closed,
     TurnEnded: Fold._on_turn_end,
     Finished: Fold._on_finish,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jsonschema
@@ -9,18 +11,30 @@ import msgspec
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 
-from belljar.errors import BadRequest, FormatFailed
+from belljar.errors import FormatFailed
 from belljar.model import Format
 
+DEFAULT = jsonschema.Draft202012Validator  # of schemas that do not say which they are
 
-def check_schema(schema: Any, param: str) -> None:
-    """Raises BadRequest, with `param`, where a client's schema is none."""
-    if not isinstance(schema, dict):
-        raise BadRequest(f"{param} must be an object that holds a JSON Schema", param=param)
+
+def schema_fault(schema: Mapping[str, Any]) -> str:
+    """What keeps a client's schema from being a JSON Schema; "" where nothing does."""
+    return _schema_fault(msgspec.json.encode(schema))
+
+
+@lru_cache(maxsize=256)
+def _schema_fault(encoded: bytes) -> str:
+    """The same; remembered, as a check takes a millisecond and clients repeat themselves."""
+    schema = msgspec.json.decode(encoded)
+    if not isinstance(schema.get("$schema", ""), str):
+        return "`$schema` must be a string"
     try:
-        validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)
+        validator_for(schema, default=DEFAULT).check_schema(schema)
     except SchemaError as error:
-        raise BadRequest(f"{param} is no valid JSON Schema: {error.message}", param=param) from None
+        return error.message
+    except Exception as error:  # jsonschema stumbles over some, such as {"$schema": 3}
+        return str(error)
+    return ""
 
 
 def fault(wanted: Format | None, text: str) -> str:
@@ -33,7 +47,7 @@ def fault(wanted: Format | None, text: str) -> str:
         return f"it is not valid JSON: {error}"
     if wanted.schema is None:
         return "" if isinstance(value, dict) else "it is JSON, but not an object"
-    return _schema_fault(wanted.schema, value)
+    return _misfit(wanted.schema, value)
 
 
 def check_format(wanted: Format | None, text: str, *, cut: bool) -> None:
@@ -45,9 +59,9 @@ def check_format(wanted: Format | None, text: str, *, cut: bool) -> None:
         raise FormatFailed(f"the model's answer does not have the format asked for: {problem}", generation=text)
 
 
-def _schema_fault(schema: Any, value: Any) -> str:
+def _misfit(schema: Any, value: Any) -> str:
     # A schema of the client's: a reference out of it is not fetched (no registry holds it), but is an error here.
-    validator = validator_for(schema, default=jsonschema.Draft202012Validator)(schema)
+    validator = validator_for(schema, default=DEFAULT)(schema)
     try:
         error = next(iter(validator.iter_errors(value)), None)
     except Exception as broken:  # an unresolvable reference, a pattern that is none

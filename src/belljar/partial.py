@@ -19,8 +19,7 @@ _ESCAPE = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _STRING = re.compile(r'[^"\\]+|\\(?:u[0-9a-fA-F]{4}|[^u]|u(?![0-9a-fA-F]{4}))', re.DOTALL)
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_FENCE = re.compile(r"\s*```[\w.+-]*[ \t]*\r?\n(.*?)(?:\r?\n\s*```)?\s*", re.DOTALL)
-_CLOSING = re.compile(r'"\s*\}?\s*$')
+_FENCE = re.compile(r"\s*```[\w.+-]*[ \t]*\r?\n")
 _decoder = msgspec.json.Decoder()
 
 
@@ -83,7 +82,7 @@ def _from_opening(arguments: str) -> str | None:
     code, used, closed = _decode_some(raw)
     if closed and raw[used:].lstrip('"').lstrip()[:1] in ("}", ",", "") and _is_json(arguments):
         return code
-    return _unescape(_CLOSING.sub("", raw))  # quotes inside were not escaped, or the end is missing
+    return _unescape(_without_closing(raw))  # quotes inside were not escaped, or the end is missing
 
 
 def _from_json(arguments: str) -> str:
@@ -143,6 +142,20 @@ def _unescape(raw: str) -> str:
     return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
 
 
+def _without_closing(raw: str) -> str:
+    """Without the quote and brace at the end. (A pattern would take quadratic time here, and below.)"""
+    bare = raw.rstrip().removesuffix("}").rstrip()
+    return bare[:-1] if bare.endswith('"') else raw
+
+
 def _without_fence(code: str) -> str:
-    match = _FENCE.fullmatch(code)
-    return match[1] if match else code
+    opening = _FENCE.match(code)
+    if opening is None:
+        return code
+    body = code[opening.end() :].rstrip()
+    if body.endswith("```"):
+        inner = body[:-3].rstrip()
+        gap, newline, _ = body[len(inner) : -3].partition("\n")
+        if newline:
+            return inner + gap.removesuffix("\r")
+    return body

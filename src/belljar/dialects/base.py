@@ -82,6 +82,7 @@ class Dialect(Protocol):
     name: str
     prefixes: Sequence[str]  # unknown paths below these are answered with this dialect's errors
     routes: Sequence[Route]
+    systems: Sequence[str]  # names of models that stand for one of ours, as "groq/compound" does
     heartbeat: bytes  # white space that may precede a JSON body, to keep a waiting client's connection alive
 
     def read_key(self, incoming: Incoming) -> str | None:
@@ -110,8 +111,21 @@ _decoder = msgspec.json.Decoder()
 
 
 def write_json(value: Any) -> bytes:
-    """Compact JSON; bytes values become base64."""
-    return _encoder.encode(value)
+    """Compact JSON; bytes values become base64. Halves of surrogate pairs, which a guest may print and UTF-8 cannot
+    say, become "?".
+    """
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(_mended(value))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_mended(name): _mended(inner) for name, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(body: bytes | str) -> Any:

@@ -1,0 +1,164 @@
+"""The pieces of a chat completion that bodies and streams share: executed tools, usage, calls. Pure tables and values.
+
+Two shapes of executed tools, as Groq's guides show them: GPT-OSS (bare code, `code_results`) and compound (JSON
+arguments, `output`). The compound arguments are well-formed JSON here, which Groq's are not always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from belljar.dialects.base import write_json
+from belljar.events import CallItem, Finish, TurnEnded
+from belljar.execution import Execution, Result
+from belljar.model import Usage
+from belljar.partial import write_code
+
+FINISHES = {
+    Finish.STOP: "stop",
+    Finish.LENGTH: "length",
+    Finish.CALLS: "tool_calls",
+    Finish.FILTERED: "content_filter",
+}
+LEGACY_FINISHES = FINISHES | {Finish.CALLS: "function_call"}
+
+# MIME type of something displayed -> its key in `code_results`. Groq's types know `png`; charts are to come.
+PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/svg+xml": "svg"}
+# What stands for a displayed value in words, the best first.
+WORDS = ("text/plain", "text/markdown", "text/latex", "text/html", "application/json")
+
+
+# --- executed tools ---------------------------------------------------------------------------------------------------
+
+
+def executed_tool(
+    compound: bool, index: int, code: str, execution: Execution | None, output: str = ""
+) -> dict[str, Any]:
+    """An entry of `executed_tools`: of a finished execution; else of one that runs and has printed `output` so far."""
+    item = _compound_call(index, code) if compound else _function_call(index, code)
+    if execution is not None:
+        return item | (_compound_end(execution) if compound else _function_end(execution))
+    if output:
+        item |= {"output": output} if compound else {"code_results": [{"text": output.rstrip("\n")}]}
+    return item
+
+
+def _function_call(index: int, code: str) -> dict[str, Any]:
+    search = {"results": None}
+    return {"name": "python", "index": index, "type": "function", "arguments": code, "search_results": search}
+
+
+def _function_end(execution: Execution) -> dict[str, Any]:
+    """What was printed is one entry, each picture one of its own; there is always one."""
+    words, pictures = output_of(execution).rstrip("\n"), pictures_of(execution)
+    return {"code_results": [*([{"text": words}] if words or not pictures else []), *pictures]}
+
+
+def _compound_call(index: int, code: str) -> dict[str, Any]:
+    head = {"string": "", "name": "", "index": index, "type": "python", "arguments": write_code(code)}
+    return head | {"search_results": {"results": []}}
+
+
+def _compound_end(execution: Execution) -> dict[str, Any]:
+    pictures = pictures_of(execution)
+    return {"output": output_of(execution), **({"code_results": pictures} if pictures else {})}
+
+
+def output_of(execution: Execution) -> str:
+    """What a person would see of it in words: stdout, stderr, values displayed, the traceback."""
+    values = [words_of(result) for result in execution.results]
+    pieces = [execution.stdout, execution.stderr, *values]
+    if execution.error is not None:
+        error = execution.error
+        pieces.append(error.traceback or f"{error.name}: {error.value}")
+    return "".join(piece if piece.endswith("\n") else f"{piece}\n" for piece in pieces if piece)
+
+
+def words_of(result: Result) -> str:
+    """A displayed value in words; "" for a picture, which shows itself."""
+    if any(kind in result.data for kind in PICTURES):
+        return ""
+    value = next((result.data[kind] for kind in WORDS if kind in result.data), "")
+    return value if isinstance(value, str) else write_json(value).decode()
+
+
+def pictures_of(execution: Execution) -> list[dict[str, Any]]:
+    """An entry of `code_results` for each picture, in the best of its types; bytes are base64 once written."""
+    return [
+        next({key: result.data[kind]} for kind, key in PICTURES.items() if kind in result.data)
+        for result in execution.results
+        if any(kind in result.data for kind in PICTURES)
+    ]
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def calls_of(items: Iterable[CallItem], legacy: bool) -> dict[str, Any]:
+    """The client's own calls, as fields of a message."""
+    calls = [(item.call, {"name": item.name, "arguments": item.arguments}) for item in items]
+    if not calls:
+        return {}
+    if legacy:
+        return {"function_call": calls[0][1]}
+    return {"tool_calls": [{"id": call, "type": "function", "function": function} for call, function in calls]}
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------
+
+
+def usage_of(turns: Sequence[TurnEnded], queue_seconds: float | None = None) -> dict[str, Any] | None:
+    """The tokens of all turns, and the times that were measured; None where no upstream has counted.
+
+    Times are of the models alone; `queue_time`, given where there are tools, is the wait for a sandbox.
+    """
+    known = [turn.usage for turn in turns if turn.usage is not None]
+    if not known:
+        return None
+    usage = sum(known[1:], known[0])
+    return {
+        **({} if queue_seconds is None else {"queue_time": round(queue_seconds, 9)}),
+        "prompt_tokens": usage.prompt_tokens,
+        **_times(usage, known),
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        **_details(usage),
+    }
+
+
+def _times(usage: Usage, parts: Sequence[Usage]) -> dict[str, float]:
+    times = {"total_time": round(usage.seconds, 9)} if usage.seconds else {}
+    if usage.prompt_seconds is not None and all(part.prompt_seconds is not None for part in parts):
+        times["prompt_time"] = round(usage.prompt_seconds, 9)
+        times["completion_time"] = round(max(0.0, usage.seconds - usage.prompt_seconds), 9)
+    return times
+
+
+def _details(usage: Usage) -> dict[str, Any]:
+    details: dict[str, Any] = {}
+    if usage.cached_tokens:
+        details["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens:
+        details["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return details
+
+
+def usage_breakdown(turns: Sequence[TurnEnded]) -> dict[str, Any]:
+    """The usage of each model that took part, in the order in which they did."""
+    by_model: dict[str, list[TurnEnded]] = {}
+    for turn in turns:
+        by_model.setdefault(turn.model, []).append(turn)
+    counted = ((model, usage_of(of_model)) for model, of_model in by_model.items())
+    return {"models": [{"model": model, "usage": usage} for model, usage in counted if usage is not None]}
+
+
+def joined_logprobs(extras: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The `logprobs` of all pieces of text as one object; None where there are none."""
+    whole: dict[str, Any] = {}
+    for extra in extras:
+        piece = extra.get("logprobs")
+        for name, values in (piece if isinstance(piece, Mapping) else {}).items():
+            if isinstance(values, list):
+                whole.setdefault(name, []).extend(values)
+    return whole or None
