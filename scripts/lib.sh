@@ -51,7 +51,8 @@ clean_environment() {
 
 own_checkout() {
   local path owner
-  for path in . .venv .venv.lock .home demo-output .pytest_cache .hypothesis .mypy_cache .ruff_cache; do
+  for path in . .venv .venv.lock .home demo-output .pytest_cache .hypothesis .mypy_cache .ruff_cache \
+    tests/sdks/js/node_modules; do
     [[ ! -e $path || -w $path ]] && continue
     owner=$(stat -c %U -- "$path")
     [[ $path == . ]] && path=$ROOT || path=$ROOT/$path
@@ -221,6 +222,39 @@ setup() {
   fresh "$1" || install "$1"
   exec 9>&-
   say "set-up done"
+}
+
+# The JavaScript SDKs that judge the server, in step with their lock file. Without Node.js, npm or a registry their tests
+# are skipped; that is said here, and again at the end of the tests.
+JAVASCRIPT=tests/sdks/js
+
+npm_ci() { exec npm --prefix "$JAVASCRIPT" ci --no-audit --no-fund; }
+
+javascript_stamp() { cat -- "$JAVASCRIPT/package.json" "$JAVASCRIPT/package-lock.json" | sha256sum; }
+
+javascript_fresh() {
+  local stamp=$JAVASCRIPT/node_modules/.stamp
+  [[ -f $stamp && $(<"$stamp") == "$(javascript_stamp)" ]]
+}
+
+setup_javascript() {
+  if ! type -P node >/dev/null || ! type -P npm >/dev/null; then
+    say "WARNING: no Node.js with npm here, so the JavaScript SDKs will not be tested"
+    return
+  fi
+  javascript_fresh && return
+  exec 9>"$ROOT/$JAVASCRIPT/.lock"
+  flock 9
+  if javascript_fresh; then
+    :
+  elif try "installing $(grep -c '"node_modules/' "$JAVASCRIPT/package-lock.json") JavaScript packages" npm_ci; then
+    javascript_stamp >"$JAVASCRIPT/node_modules/.stamp"
+  else
+    printf '%s\n' "$STEP_OUTPUT" | tail -n 10 >&2
+    say "WARNING: npm did not manage, so the JavaScript SDKs will not be tested"
+    rm -rf -- "$JAVASCRIPT/node_modules"
+  fi
+  exec 9>&-
 }
 
 # The sandboxes' default image: instant when it is up to date; it reports its own progress.

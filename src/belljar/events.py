@@ -13,7 +13,7 @@ A call's events name it by `call`, its id; deltas of calls may be interleaved, e
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -238,21 +238,28 @@ def turn_break(before: str, text: str) -> str:
     return "\n\n"
 
 
-def join_turns(texts: Any) -> str:
+def join_turns(texts: Iterable[str]) -> str:
     """The texts of several turns as one."""
-    whole = ""
-    for text in texts:
-        whole += turn_break(whole, text) + text
-    return whole
+    pieces = [""]
+    for text in filter(None, texts):
+        pieces += [turn_break(pieces[-1], text), text]
+    return "".join(pieces)
 
 
 class Fold:
-    """Events, one after the other, into an Answer."""
+    """Events, one after the other, into an Answer. In time that is in proportion to their text."""
 
     def __init__(self) -> None:
-        self.answer = Answer()
+        self._answer = Answer()
         self._turn = 0
         self._calls: dict[str, CallItem] = {}
+        self._pieces: list[str] = []  # of the last item's text, which `_settle` joins
+
+    @property
+    def answer(self) -> Answer:
+        """What was taken in so far."""
+        self._settle()
+        return self._answer
 
     def add(self, event: Event) -> None:
         """Take in the next event."""
@@ -260,30 +267,39 @@ class Fold:
         if handler is not None:
             handler(self, event)
 
+    def _settle(self) -> None:
+        last = self._answer.items[-1] if self._answer.items else None
+        if self._pieces and isinstance(last, TextItem | ReasoningItem):
+            last.text += "".join(self._pieces)
+            self._pieces = []
+
+    def _append(self, item: Item) -> None:
+        self._settle()
+        self._answer.items.append(item)
+
     def _on_turn(self, event: TurnStarted) -> None:
         self._turn = event.turn
-        self.answer.extra.update(event.extra)
+        self._answer.extra.update(event.extra)
 
     def _on_reasoning(self, event: ReasoningDelta) -> None:
-        last = self.answer.items[-1] if self.answer.items else None
-        if isinstance(last, ReasoningItem) and last.turn == self._turn:
-            last.text += event.text
-        else:
-            self.answer.items.append(ReasoningItem(turn=self._turn, text=event.text))
+        last = self._answer.items[-1] if self._answer.items else None
+        if not (isinstance(last, ReasoningItem) and last.turn == self._turn):
+            self._append(ReasoningItem(turn=self._turn, text=""))
+        self._pieces.append(event.text)
 
     def _on_text(self, event: TextDelta) -> None:
-        last = self.answer.items[-1] if self.answer.items else None
+        last = self._answer.items[-1] if self._answer.items else None
         if not (isinstance(last, TextItem) and last.turn == self._turn):
             last = TextItem(turn=self._turn, text="")
-            self.answer.items.append(last)
-        last.text += event.text
+            self._append(last)
+        self._pieces.append(event.text)
         if event.extra:
             last.extras.append(event.extra)
 
     def _on_call(self, event: CallOpened) -> None:
         item = CallItem(turn=self._turn, call=event.call, name=event.name, builtin=event.builtin)
         self._calls[event.call] = item
-        self.answer.items.append(item)
+        self._append(item)
 
     def _on_ready(self, event: CallReady) -> None:
         self._calls[event.call].arguments = event.arguments
@@ -296,15 +312,15 @@ class Fold:
         self._calls[event.call].text = event.text
 
     def _on_turn_end(self, event: TurnEnded) -> None:
-        self.answer.turns.append(event)
-        self.answer.extra.update(event.extra)
+        self._answer.turns.append(event)
+        self._answer.extra.update(event.extra)
 
     def _on_finish(self, event: Finished) -> None:
-        self.answer.finish = event.finish
-        self.answer.queue_seconds = event.queue_seconds
+        self._answer.finish = event.finish
+        self._answer.queue_seconds = event.queue_seconds
 
     def _on_failure(self, event: Failed) -> None:
-        self.answer.error = event.error
+        self._answer.error = event.error
 
 
 _FOLDS: dict[type, Any] = {

@@ -2,7 +2,7 @@
 
 Models are asked for {"code": "..."} and send that, the same with broken escapes, another key, a JSON string, or bare
 code. Promises: what a `CodeReader` gives while the text grows is a prefix of what `read_code` makes of the whole text,
-however it was cut. Nothing raises.
+however it was cut; both take time in proportion to the text. Nothing raises.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _ESCAPE = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _STRING = re.compile(r'[^"\\]+|\\(?:u[0-9a-fA-F]{4}|[^u]|u(?![0-9a-fA-F]{4}))', re.DOTALL)
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+PATIENCE = 1000  # characters of white space, or of a key, after which a reader waits for the end of the text
 _FENCE = re.compile(r"\s*```[\w.+-]*[ \t]*\r?\n")
 _decoder = msgspec.json.Decoder()
 
@@ -49,7 +50,7 @@ class CodeReader:
         self._held += code
         start = self._held.lstrip()[:1]
         self._first = not start
-        self._over = self._over or start == "`"
+        self._over = self._over or start == "`" or (not start and len(self._held) > PATIENCE)
         return self._held if start not in ("", "`") else ""
 
     def _open(self) -> bool:
@@ -58,7 +59,7 @@ class CodeReader:
             self._inside = True
             self._raw = self._raw[match.end() :]
             return True
-        self._over = not _OPENING_PREFIX.fullmatch(self._raw)
+        self._over = len(self._raw) > PATIENCE or not _OPENING_PREFIX.fullmatch(self._raw)
         return False
 
 

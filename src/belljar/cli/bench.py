@@ -1,4 +1,4 @@
-"""`belljar bench`: measurements on this host, beside what other ways of running Python cost here.
+"""`belljar bench`: measurements on this host, beside what other ways of doing the same cost here.
 
 Promises: standard output carries the report only; progress goes to standard error. Interrupted, it leaves nothing.
 """
@@ -9,15 +9,21 @@ import asyncio
 import json as json_text
 import signal
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import click
 
+from belljar.bench import server as server_bench
+from belljar.bench import server_report
 from belljar.bench.report import as_json, as_text
-from belljar.bench.sandbox import SECTIONS, Report, Settings, measure
+from belljar.bench.sandbox import SECTIONS, Say, Settings, measure
 from belljar.cli.options import Exit, Positive, exit_table, image_option, profile_option
 
+Report = TypeVar("Report")
+
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 1.5, "alive": 20, "warm_up": False}
+QUICK_SERVER: dict[str, Any] = {"rounds": 2, "seconds": 0.1, "warm_up": False}
 EXITS = {
     Exit.OK: "measured, whether the targets were met or not",
     Exit.USAGE: "wrong usage",
@@ -35,9 +41,20 @@ Examples:
 """
 
 
+SERVER_EPILOG = f"""\b
+Examples:
+  belljar bench server                        everything, in less than three minutes
+  belljar bench server --quick                everything, roughly, in half a minute
+  belljar bench server --only direct --only belljar --clients 1
+  belljar bench server --json > figures.json
+
+{exit_table(EXITS | {Exit.HOST: "a server did not start here"})}
+"""
+
+
 @click.group("bench", context_settings={"help_option_names": ["-h", "--help"]})
 def bench() -> None:
-    """Measure sandboxes on this host."""
+    """Measure sandboxes and the server on this host."""
 
 
 @bench.command("sandbox", epilog=EPILOG)
@@ -61,17 +78,56 @@ def sandbox(json: bool, quick: bool, only: tuple[str, ...], profile: str, image:
     """
     given = (QUICK if quick else {}) | {name: number for name, number in numbers.items() if number is not None}
     settings = Settings(image=image, profile=profile, only=only or SECTIONS, **given)
-    report = asyncio.run(_measure(settings))
+    report = asyncio.run(_measure(lambda say: measure(settings, say)))
     click.echo(json_text.dumps(as_json(report), indent=1) if json else as_text(report))
     return Exit.OK if all(done.walls_up == done.walls_seen for done in report.throughput.values()) else Exit.HOST
 
 
-async def _measure(settings: Settings) -> Report:
+@bench.command("server", epilog=SERVER_EPILOG)
+@click.option("--json", "json", is_flag=True, help="Print one JSON object.")
+@click.option("--rounds", type=Positive(int), metavar="N", help="Turns of each contestant.  [default: 6; quick: 2]")
+@click.option(
+    "--seconds", type=Positive(float), metavar="N", help="Of each contestant's turn.  [default: 0.5; quick: 0.1]"
+)
+@click.option(
+    "--clients",
+    type=click.Choice([str(count) for count in server_bench.CLIENTS]),
+    multiple=True,
+    help="Measure with so many clients only; may be given again.",
+)
+@click.option("--quick", is_flag=True, help="Fewer of everything: for a look, not for figures to keep.")
+@click.option(
+    "--only",
+    type=click.Choice(server_bench.SECTIONS),
+    multiple=True,
+    help="Measure this contestant only; may be given again.",
+)
+@profile_option
+@image_option
+def server(
+    json: bool, quick: bool, only: tuple[str, ...], clients: tuple[str, ...], profile: str, image: str, **numbers: Any
+) -> int:
+    """Measure what the server adds to a chat, and a chat with code: beside a bare relay, and no server at all.
+
+    The model is a script without delay. Contestants take turns, so that what else the machine does hits all alike.
+    Every answer is checked; one that is wrong or missing is told and counted. docs/benchmarks.md says how to read it.
+    """
+    given = (QUICK_SERVER if quick else {}) | {name: number for name, number in numbers.items() if number is not None}
+    counts = tuple(int(count) for count in clients) or server_bench.CLIENTS
+    settings = server_bench.Settings(
+        image=image, profile=profile, only=only or server_bench.SECTIONS, clients=counts, **given
+    )
+    report = asyncio.run(_measure(lambda say: server_bench.measure(settings, say)))
+    click.echo(json_text.dumps(server_report.as_json(report), indent=1) if json else server_report.as_text(report))
+    return Exit.OK
+
+
+async def _measure(work: Callable[[Say], Awaitable[Report]]) -> Report:
     start = time.monotonic()
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        return await measure(settings, lambda line: click.echo(f"[{time.monotonic() - start:5.1f} s] {line}", err=True))
+        return await work(lambda line: click.echo(f"[{time.monotonic() - start:5.1f} s] {line}", err=True))
     except asyncio.CancelledError:
         raise click.Abort from None

@@ -21,6 +21,7 @@ from belljar.cli.options import Exit
 from belljar.errors import BelljarError, ClientError
 
 PREFIX = "BELLJAR"
+SHARED_TABLES = ("upstreams", "models")  # of the configuration: no command's, read by those that speak to models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,13 @@ class Entry:
 
 COMMANDS = {
     "run": Entry(place="belljar.cli.run:run", help="Run Python code in a fresh sandbox."),
+    "ask": Entry(place="belljar.cli.ask:ask", help="Ask a model a question, with a code interpreter at its hand."),
     "check": Entry(place="belljar.cli.check:check", help="Say which walls this host gives, and try them."),
     "image": Entry(
         place="belljar.cli.image:image", help="Python environments for sandboxes: build, list, check, remove."
     ),
-    "bench": Entry(place="belljar.cli.bench:bench", help="Measure sandboxes on this host."),
+    "serve": Entry(place="belljar.cli.serve:serve", help="Serve models with a code interpreter, over HTTP."),
+    "bench": Entry(place="belljar.cli.bench:bench", help="Measure sandboxes, and the server, on this host."),
 }
 
 
@@ -89,7 +92,9 @@ def _load_config(ctx: click.Context, _parameter: click.Parameter, given: Path | 
     import tomllib
 
     try:
-        ctx.default_map = read_config(tomllib.loads(text), ctx)
+        table = tomllib.loads(text)
+        ctx.obj = {name: table.pop(name) for name in SHARED_TABLES if isinstance(table.get(name), dict)}
+        ctx.default_map = read_config(table, ctx)
     except ValueError as error:  # TOMLDecodeError is one
         raise click.BadParameter(f"{path}: {error}") from None
 

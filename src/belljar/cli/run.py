@@ -148,7 +148,7 @@ def run(
     """
     limits = take_limits(options)
     source, argv = _read_code(code, words)
-    job = Job(code=source, argv=argv, files=_read_files(file, limits), image=image, profile=profile, limits=limits)
+    job = Job(code=source, argv=argv, files=read_files(file, limits), image=image, profile=profile, limits=limits)
     saver = Saver(out, overwrite, limits.files_bytes) if out is not None else None
     view = JsonView(job, saver) if json else LiveView(job, saver)
     return asyncio.run(_Runner(job, view).run())
@@ -172,7 +172,7 @@ def _read_code(code: str | None, words: tuple[str, ...]) -> tuple[str, tuple[str
         raise click.UsageError(f"{words[0]}: no UTF-8 text: {error}") from None
 
 
-def _read_files(pairs: tuple[tuple[str, Path], ...], limits: Limits) -> tuple[tuple[str, bytes], ...]:
+def read_files(pairs: tuple[tuple[str, Path], ...], limits: Limits) -> tuple[tuple[str, bytes], ...]:
     """Contents of the files to copy. Raises UsageError: a name twice, unreadable, or more than the sandbox holds."""
     found: dict[str, bytes] = {}
     room = limits.files_bytes

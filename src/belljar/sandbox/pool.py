@@ -26,6 +26,7 @@ from belljar.sandbox.session import GuestSession
 SANDBOX_ESTIMATE = 32 * MIB  # what an average sandbox is reckoned to hold, for the default bound
 DESCRIPTORS_EACH = 8
 MAX_BIRTHS = 8  # at once: the zygotes fork one after the other, more would only compete with code that runs
+REFILL_SECONDS = 0.015  # that a birth waits while more than half of the stock is there
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Pool:
         self._failures = 0
         self._last_failure: BelljarError | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Pool:
         await self.start()
@@ -114,8 +116,8 @@ class Pool:
     async def close(self) -> None:
         """End every sandbox. Never raises; who waits gets AtCapacity."""
         self._closed = True
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in filter(None, (self._retry, self._later)):
+            timer.cancel()
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(AtCapacity("the pool is closing"))
@@ -134,7 +136,7 @@ class Pool:
             session = self._stock.popleft()
             if session.fit:
                 self._hand_out(session)
-                asyncio.get_running_loop().call_soon(self._refill)
+                self._refill_soon()
                 return session
             self._drop(session)
         return await self._wait_for_one()
@@ -204,6 +206,20 @@ class Pool:
 
     def _release(self, session: GuestSession) -> None:
         self._owned.discard(session)
+        self._refill_soon()
+
+    def _refill_soon(self) -> None:
+        """Refill at once where the stock runs low; else a moment later, as a birth would take the processor from the
+        code that was just handed its sandbox.
+        """
+        loop = asyncio.get_running_loop()
+        if self._waiting or 2 * len(self._stock) < self._stock_size:
+            loop.call_soon(self._refill)
+        elif self._later is None and not self._closed:
+            self._later = loop.call_later(REFILL_SECONDS, self._refill_now)
+
+    def _refill_now(self) -> None:
+        self._later = None
         self._refill()
 
     def _refill(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from belljar.errors import BelljarError
 from belljar.execution import WORK_FOLDER, Event, Execution, Outcome
 from belljar.model import File, Function
 from belljar.partial import read_code
@@ -49,6 +50,7 @@ RESTARTED = "[The interpreter had ended: this ran in a fresh one, without earlie
 NO_OUTPUT = "[The code ran and printed nothing.]"
 HEAD_SHARE = 0.6  # of a text that must be cut, what is kept of its beginning
 LISTED_FILES = 20
+LISTED_CHARACTERS = 1000  # of the names of files
 IMAGE_KINDS = ("image/png", "image/jpeg", "image/svg+xml")
 
 
@@ -63,6 +65,7 @@ class PythonTool:
         self._source = source
         self._files = files
         self._session: Session | None = None
+        self._used = False  # an interpreter has run code
         self._restarted = False
         self._waited = 0.0
 
@@ -96,9 +99,8 @@ class PythonTool:
     def describe(self, execution: Execution, limit: int) -> str:
         """What the model is told: output, value, traceback, and notes in brackets."""
         shown = [result for result in execution.results if not any(kind in result.data for kind in IMAGE_KINDS)]
-        texts = [execution.stdout, execution.stderr, *(result.text or "" for result in shown)]
-        if execution.error is not None:
-            texts.append(execution.error.traceback)
+        values = "\n".join(result.text for result in shown if result.text)
+        texts = [execution.stdout, execution.stderr, values, execution.error.traceback if execution.error else ""]
         texts = [cut(text.rstrip("\n"), max(limit // 4, limit - _length(texts) + len(text))) for text in texts if text]
         return "\n".join([*([RESTARTED] if self._restarted else []), *texts, *_notes(execution)]) or NO_OUTPUT
 
@@ -113,13 +115,18 @@ class PythonTool:
         if self._session is not None and self._session.alive:
             self._restarted = False
             return self._session
-        self._restarted = self._session is not None
+        self._restarted = self._used
         await self.close()
         began = time.monotonic()
         self._session = session = await self._source.acquire()
         self._waited += time.monotonic() - began
-        for file in self._files:
-            await session.write_file(file.name, file.data)
+        try:
+            for file in self._files:
+                await session.write_file(file.name, file.data)
+        except BelljarError:
+            await self.close()  # the next call tries again, rather than run without the client's files
+            raise
+        self._used = True
         return session
 
 
@@ -144,9 +151,9 @@ def _notes(execution: Execution) -> list[str]:
     images = sum(any(kind in result.data for kind in IMAGE_KINDS) for result in execution.results)
     notes = [f"[{images} image{'s' * (images != 1)} shown to the user]"] if images else []
     if execution.files:
-        names = [f"{WORK_FOLDER}/{info.path} ({info.size:,} bytes)" for info in execution.files[:LISTED_FILES]]
-        more = len(execution.files) - LISTED_FILES
-        notes.append(f"[New or changed files: {', '.join(names)}{f' and {more} more' if more > 0 else ''}]")
+        named = [f"{WORK_FOLDER}/{info.path} ({info.size:,} bytes)" for info in execution.files[:LISTED_FILES]]
+        names, more = cut(", ".join(named), LISTED_CHARACTERS), len(execution.files) - LISTED_FILES
+        notes.append(f"[New or changed files: {names}{f' and {more} more' if more > 0 else ''}]")
     if execution.outcome in (Outcome.OUT_OF_MEMORY, Outcome.KILLED, Outcome.EXITED):
         notes.append("[The interpreter may have ended; variables may be lost.]")
     return notes

@@ -1,0 +1,54 @@
+"""What an API is: paths and their handlers. Each module of this package offers its own as `API`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from belljar.dialects.base import Incoming, Reply
+from belljar.server.metrics import Metrics
+
+
+class Host(Protocol):
+    """The server, as a handler sees it."""
+
+    metrics: Metrics
+
+    @property
+    def state(self) -> str:
+        """One of "starting", "serving", "stopping"."""
+
+    @property
+    def metrics_open(self) -> bool:
+        """Whether metrics may be read without a key."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What sandboxes are doing now."""
+
+    def knows(self, incoming: Incoming) -> bool:
+        """Whether the caller sent a key of this server, or none is needed."""
+
+
+Handler = Callable[[Host, Incoming], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """A path of an API. Handlers of `open` ones are called without a key; they see for themselves whom they tell what.
+
+    A handler may raise BelljarError.
+    """
+
+    method: str
+    path: str
+    handle: Handler
+    open: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Api:
+    """One surface."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...]

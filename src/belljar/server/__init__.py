@@ -1,0 +1,1 @@
+"""The server: requests over HTTP in any dialect, answered by one service."""

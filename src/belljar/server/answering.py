@@ -1,0 +1,111 @@
+"""From events to a response: as a stream, frame by frame, or folded into one body.
+
+Promises: nothing is sent before the first event is there, so that an early error has its own status; each event is sent
+at once; a client that waits is sent heartbeats; closing the events is never forgotten, and the client does not wait for
+it. An error after the first byte is written in the form that the dialect has for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from belljar.dialects.base import Dialect, Reply, Start, Writer, write_json
+from belljar.errors import BelljarError, ClientError
+from belljar.events import Event, Failed, Finished, Fold
+from belljar.model import Request
+from belljar.server.exchange import Exchange
+from belljar.server.metrics import Tally
+
+ENDS = (Finished, Failed)
+JSON = "application/json"
+PATIENCE = 2  # heartbeats that a single body waits before it begins: from then on its status is 200
+
+
+@dataclass(slots=True)
+class Work:
+    """A request on its way: what has been found out about it."""
+
+    exchange: Exchange
+    tally: Tally
+    dialect: Dialect | None = None
+    request: Request | None = None
+    writer: Writer | None = None
+    count: Callable[[Work], None] | None = None  # to be called when the response is written, once
+
+    def settle(self) -> None:
+        """Count it, if that was not done yet."""
+        count, self.count = self.count, None
+        if count is not None:
+            count(self)
+
+
+async def generate(work: Work, dialect: Dialect, request: Request, events: AsyncGenerator[Event, None]) -> None:
+    """Answer a request. Raises BelljarError, for `fail` to write."""
+    exchange = work.exchange
+    work.request = request
+    writer = work.writer = dialect.writer(request, Start(request_id=exchange.id, created=int(time.time())))
+    exchange.watch()
+    try:
+        if request.stream:
+            exchange.plan_beats(1, writer.heartbeat, writer.media_type)
+            await _stream(exchange, work.tally, writer, events)
+        else:
+            exchange.plan_beats(PATIENCE, dialect.heartbeat, JSON)
+            await _whole(exchange, work.tally, writer, events)
+        work.settle()
+    finally:
+        await events.aclose()
+
+
+async def fail(work: Work, error: BelljarError, *, closing: bool) -> None:
+    """Write an error in the place of an answer, or of the rest of one. `closing`: the connection ends with it."""
+    exchange = work.exchange
+    await exchange.rest()
+    if exchange.ended:
+        return
+    if exchange.started and work.writer is not None and work.tally.stream:
+        await exchange.write(work.writer.write(Failed(error=error)), more=False)
+        return
+    reply = work.dialect.write_error(error, work.request) if work.dialect else plain_error(error)
+    if closing:
+        exchange.extra.append((b"connection", b"close"))
+    await exchange.reply(reply)
+
+
+def plain_error(error: BelljarError) -> Reply:
+    """An error at a path that is no dialect's."""
+    kind = "invalid_request_error" if isinstance(error, ClientError) else "server_error"
+    headers = {} if error.retry_after is None else {"retry-after": f"{error.retry_after:.0f}"}
+    body = write_json({"error": {"message": str(error), "type": kind}})
+    return Reply(status=error.status, body=body, headers=headers)
+
+
+async def _stream(exchange: Exchange, tally: Tally, writer: Writer, events: AsyncGenerator[Event, None]) -> None:
+    async for event in events:
+        tally.see(event)
+        if isinstance(event, Failed) and not exchange.has_begun:
+            raise event.error
+        frames = writer.write(event)
+        if isinstance(event, ENDS):
+            await exchange.write(frames, more=False)
+            return
+        if frames:
+            await exchange.write(frames, more=True)
+    raise RuntimeError("the events ended without Finished or Failed")
+
+
+async def _whole(exchange: Exchange, tally: Tally, writer: Writer, events: AsyncGenerator[Event, None]) -> None:
+    fold = Fold()
+    async for event in events:
+        tally.see(event)
+        fold.add(event)
+        if isinstance(event, ENDS):
+            break
+    answer = fold.answer
+    if answer.error is not None:
+        raise answer.error
+    if answer.finish is None:
+        raise RuntimeError("the events ended without Finished or Failed")
+    await exchange.reply(Reply(status=200, body=writer.fold(answer)))

@@ -1,0 +1,89 @@
+"""The service: a neutral request in, neutral events out. What every dialect, the command line and tests share.
+
+Promises: `answer` raises nothing but cancellation, what goes wrong is a Failed; a request that would need a sandbox
+when none can be had is refused before a model is asked; closing the stream gives everything back. Not covered: HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from belljar import registry
+from belljar.conversation import attach
+from belljar.errors import AtCapacity, BadRequest, BelljarError, UnknownModel
+from belljar.events import Event, Failed
+from belljar.loop import Budget, Models, run
+from belljar.model import File, ModelInfo, Request
+from belljar.sandbox.pool import Pool
+from belljar.tools.base import Tool, ToolFactory
+from belljar.upstream.catalog import Catalog
+
+
+class Service:
+    """Models, sandboxes and tools under one roof."""
+
+    def __init__(self, catalog: Catalog, pool: Pool, budget: Budget | None = None) -> None:
+        self.catalog = catalog
+        self.pool = pool
+        self._budget = budget or Budget()
+        self._factories: dict[str, ToolFactory] = registry.find("belljar.tools", "TOOL")
+
+    async def start(self) -> None:
+        """Start the sandboxes and look for models. Raises IsolationUnavailable, ImageError, SandboxFailed."""
+        await self.pool.start()
+        await self.catalog.start()
+
+    async def close(self) -> None:
+        """End every sandbox and connection. Never raises."""
+        await self.catalog.close()
+        await self.pool.close()
+
+    async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
+        """The answer, as it comes. Ends in one Finished or Failed."""
+        try:
+            models = await self._models(request)
+            request, tools = self._equip(request)
+        except BelljarError as error:
+            yield Failed(error=error)
+            return
+        async with aclosing(run(request, models, tools, self._budget)) as events:
+            async for event in events:
+                yield event
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """Every model that can be asked for."""
+        return await self.catalog.list()
+
+    async def model(self, identity: str) -> ModelInfo:
+        """One of them. Raises UnknownModel."""
+        for info in await self.catalog.list():
+            if info.id == identity:
+                return info
+        raise UnknownModel(f"there is no model {identity!r}; GET /v1/models lists those that there are", model=identity)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the sandboxes are doing now, for health checks and metrics."""
+        return self.pool.facts
+
+    async def _models(self, request: Request) -> Models:
+        """Who plans and who answers. Raises UnknownModel."""
+        planner = await self.catalog.resolve(request.planning or request.model)
+        answering = request.answering or self.catalog.answering_for(request.model)
+        return Models(planner=planner, answerer=await self.catalog.resolve(answering) if answering else planner)
+
+    def _equip(self, request: Request) -> tuple[Request, list[Tool]]:
+        """The request with its files taken out, and the tools that hold them. Raises AtCapacity, BadRequest."""
+        if request.builtin and self.pool.is_full:
+            raise AtCapacity("at capacity: all sandboxes are in use, and the queue is full")
+        messages, files = attach(request.messages, to_sandbox=bool(request.builtin))
+        self._check_size(files)
+        tools = [self._factories[name](self.pool, files) for name in request.builtin]
+        return replace(request, messages=messages) if messages != request.messages else request, tools
+
+    def _check_size(self, files: Sequence[File]) -> None:
+        size, room = sum(len(file.data) for file in files), self.pool.limits.files_bytes
+        if size > room:
+            raise BadRequest(f"the attached files have {size:,} bytes; a sandbox takes {room:,}")
