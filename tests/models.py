@@ -19,10 +19,15 @@ class FakeModel:
         self.turns = turns
         self.asked: list[Request] = []
         self.closed = 0
+        self.refusals: dict[int, BaseException] = {}  # number of the request -> what it raises; it plays no turn
 
     async def turn(self, request: Request, number: int) -> AsyncGenerator[TurnEvent, None]:
-        script = self.turns[min(len(self.asked), len(self.turns) - 1)]
+        played = len(self.asked) - sum(at < len(self.asked) for at in self.refusals)
+        script = self.turns[min(played, len(self.turns) - 1)]
         self.asked.append(request)
+        if len(self.asked) - 1 in self.refusals:
+            self.closed += 1
+            raise self.refusals[len(self.asked) - 1]
         finish = Finish.CALLS if any(isinstance(event, CallReady) for event in script) else Finish.STOP
         try:
             yield TurnStarted(turn=number, model=self.id)

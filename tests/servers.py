@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from belljar.cli.serve import systems
+from belljar.cli.sources import systems
 from belljar.sandbox.pool import Pool
 from belljar.scripted import ScriptedUpstream
 from belljar.scripted.scripts import Script

@@ -28,7 +28,8 @@ PACKAGE = "belljar"
 # Part of the package -> row. A row may import from lower rows and from itself, but for the strangers named below.
 ROWS = {
     "guest": 0,
-    **dict.fromkeys(["conversation", "errors", "execution", "formats", "model", "events", "fences", "partial", "sse", "registry"], 1),
+    **dict.fromkeys(["errors", "execution", "model", "events", "conversation", "formats"], 1),
+    **dict.fromkeys(["fences", "partial", "sse", "registry"], 1),
     **dict.fromkeys(["dialects", "sandbox"], 2),
     "tools": 3,
     **dict.fromkeys(["loop", "upstream", "verbatim"], 4),

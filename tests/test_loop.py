@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
-from belljar.errors import AtCapacity, BelljarError, FormatFailed, SandboxFailed, ToolUseFailed, UpstreamUnavailable
+from belljar.dialects.upstream_request import write_request
+from belljar.errors import (
+    AtCapacity,
+    BelljarError,
+    FormatFailed,
+    SandboxFailed,
+    ToolUseFailed,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
 from belljar.events import (
     Answer,
     ArgumentsDelta,
@@ -29,7 +39,7 @@ from belljar.events import (
 )
 from belljar.execution import Event as ExecutionEvent
 from belljar.execution import Execution, Outcome, Output, Result
-from belljar.loop import LAST_CALL, Budget, Models, run
+from belljar.loop import LARGEST_IMAGE, LAST_CALL, Budget, Models, run
 from belljar.model import (
     Call,
     CallResult,
@@ -44,9 +54,11 @@ from belljar.model import (
     Text,
 )
 from belljar.tools.python import FUNCTION, PythonTool
+from conversations import check_body
 from models import FakeModel, call, say
 
 PNG = b"\x89PNG..."
+PICTURES = {"plot": PNG, "huge": bytes(LARGEST_IMAGE + 1)}
 CODE = '{"code": "print(1)"}'
 WEATHER = Function(name="weather", parameters={"type": "object"})
 
@@ -66,7 +78,7 @@ class FakeTool(PythonTool):
         if code in ERRORS:
             raise ERRORS[code]
         yield Output(stream="stdout", text=f"ran {code}\n")
-        results = (Result(data={"image/png": PNG}),) if code == "plot" else ()
+        results = tuple(Result(data={"image/png": PICTURES[code]}) for _ in range(code in PICTURES))
         for result in results:
             yield result
         yield Execution(outcome=Outcome.OK, stdout=f"ran {code}\n" * (10_000 if code == "much" else 1), results=results)
@@ -222,6 +234,45 @@ async def test_pictures_go_to_models_that_see(sees: bool) -> None:
     assert any(isinstance(e, CallShown) for e in events)
 
 
+async def test_pictures_are_the_last_ones_of_all_calls_and_none_is_huge() -> None:
+    model = FakeModel(call("huge"), *[call("plot")] * 6, say("ok"), sees_images=True)
+    await answer(model, ask())
+    results = [p for m in model.asked[-1].messages for p in m.parts if isinstance(p, CallResult)]
+    assert [len(result.images) for result in results] == [0, 0, 0, 1, 1, 1, 1]
+    assert all("[1 image shown to the user]" in result.text for result in results)
+
+
+async def test_reasoning_goes_back_under_the_key_of_its_upstream() -> None:
+    ended = TurnEnded(turn=0, model="", finish=Finish.CALLS, extra={"reasoning_key": "reasoning_content"})
+    model = FakeModel([ReasoningDelta(text="hm"), *call(CODE), ended], say("ok"))
+    await answer(model, ask())
+    body = json.loads(write_request(model.asked[1], "m", sees_images=False))
+    assert body["messages"][2]["reasoning_content"] == "hm"
+
+
+async def test_ids_of_the_history_are_not_used_again() -> None:
+    history = (
+        *ask().messages,
+        Message(role=Role.ASSISTANT, parts=(Call(id="c1", name="python", arguments=CODE, builtin=True),)),
+        Message(role=Role.TOOL, parts=(CallResult(call="c1", text="1", builtin=True),)),
+        *ask().messages,
+    )
+    model = FakeModel(call(CODE), say("ok"))
+    await answer(model, ask(messages=history))
+    first, second = (p.id for m in model.asked[-1].messages for p in m.parts if isinstance(p, Call))
+    assert first == "c1" != second
+
+
+async def test_what_strangers_are_called_can_be_sent_and_is_words_where_no_tool_is_offered() -> None:
+    model = FakeModel(call("{}", name="browser.search<|x|>"), call(CODE), call(CODE), say("ok"))
+    await answer(model, ask(), budget=Budget(calls=1))
+    sent = [json.loads(write_request(request, "m", sees_images=False)) for request in model.asked]
+    assert sent[1]["messages"][2]["tool_calls"][0]["function"]["name"] == "browser_search__x__"
+    assert "tools" not in sent[-1]
+    for body in sent:
+        check_body(body, alternating="tools" not in body)
+
+
 # --- the client's own functions ---------------------------------------------------------------------------------------
 
 
@@ -280,10 +331,19 @@ async def test_required_is_kept_to_the_first_turn() -> None:
 
 
 async def test_required_and_not_called() -> None:
-    events, _ = await answer(FakeModel(say("no need")), ask(choice=Choice(mode=Mode.REQUIRED)))
+    model = FakeModel(call("{}", name="stranger"), say("no need"))  # a stranger is no tool
+    events, _ = await answer(model, ask(choice=Choice(mode=Mode.REQUIRED)))
     error = error_of(events)
     assert isinstance(error, ToolUseFailed)
     assert error.generation == "no need"
+
+
+async def test_with_choice_none_nothing_is_said_of_the_tool() -> None:
+    model = FakeModel(say("ok"))
+    events, _ = await answer(model, ask(choice=Choice(mode=Mode.NONE)))
+    assert fold(events).text == "ok"
+    assert model.asked[0].functions == ()
+    assert model.asked[0].messages == ask().messages
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
@@ -344,11 +404,48 @@ async def test_tokens_of_all_turns_count_against_the_limit() -> None:
     ]
 
 
-async def test_a_call_that_was_cut_off_is_not_run() -> None:
-    model = FakeModel([*call('{"code": "import os; os.remo'), TurnEnded(turn=0, model="", finish=Finish.LENGTH)])
-    events, tool = await answer(model, ask())
+@pytest.mark.parametrize("finish", [Finish.LENGTH, Finish.FILTERED])
+@pytest.mark.parametrize("choice", [Choice(), Choice(name="weather")])
+async def test_a_call_that_was_cut_off_is_not_run(finish: Finish, choice: Choice) -> None:
+    model = FakeModel([*call('{"code": "import os; os.remo'), TurnEnded(turn=0, model="", finish=finish)])
+    events, tool = await answer(model, ask(functions=(WEATHER,), choice=choice))
     assert not tool.ran
-    assert fold(events).finish is Finish.LENGTH
+    assert fold(events).finish is finish
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_last_turn_that_is_refused_is_asked_for_in_words(status: int) -> None:
+    """Groq answers 400 where a model calls in spite of tool_choice none."""
+    model = FakeModel(call(CODE), say("ok"))
+    model.refusals = {1: UpstreamRefused("Tool choice is none, but model called a tool", status=status)}
+    events, _ = await answer(model, ask(max_calls=1))
+    assert fold(events).text == "ok"
+    assert [turn.turn for turn in fold(events).turns] == [0, 1]
+    assert model.asked[-1].functions == ()
+    assert all(message.role is not Role.TOOL for message in model.asked[-1].messages)
+
+
+@pytest.mark.parametrize("status", [401, 429])
+async def test_other_refusals_are_passed_on(status: int) -> None:
+    model = FakeModel(call(CODE), say("ok"))
+    model.refusals = {1: UpstreamRefused("no", status=status)}
+    events, _ = await answer(model, ask(max_calls=1))
+    assert error_of(events).status == status
+
+
+async def test_an_own_function_called_in_the_last_turn_is_the_clients() -> None:
+    model = FakeModel(call(CODE), call('{"city": "Rome"}', name="weather"))
+    events, _ = await answer(model, ask(functions=(WEATHER,)), budget=Budget(calls=1))
+    assert fold(events).finish is Finish.CALLS
+    assert len(model.asked) == 2
+
+
+async def test_results_in_a_row_are_one_message_in_words() -> None:
+    model = FakeModel([*call(CODE), *call(CODE, identity="c2")], call(CODE), say("ok"))
+    await answer(model, ask(), budget=Budget(calls=2))
+    bare = model.asked[-1]
+    assert [message.role for message in bare.messages] == [Role.USER, Role.ASSISTANT, Role.USER]
+    assert bare.messages[-1].text.count("ran print(1)") == 2
 
 
 # --- the last answer as a turn of its own -----------------------------------------------------------------------------
@@ -361,6 +458,15 @@ async def test_another_model_writes_the_answer() -> None:
     assert (whole.text, whole.reasoning) == ("final", "draft")
     assert [t.model for t in whole.turns] == ["p", "p", "a"]
     assert "draft" not in str(answerer.asked[0].messages)
+
+
+async def test_an_answerer_that_calls_in_vain_is_asked_again_in_words() -> None:
+    planner = FakeModel(call(CODE), say("draft"), identity="p")
+    answerer = FakeModel(call(CODE), say("final"), identity="a")
+    events, tool = await answer(planner, ask(), answerer=answerer)
+    assert fold(events).text == "final"
+    assert len(tool.ran) == 1
+    assert answerer.asked[-1].functions == ()
 
 
 async def test_with_one_call_at_most_there_is_no_second_planning() -> None:
@@ -376,6 +482,7 @@ async def test_a_format_is_asked_for_only_where_no_tool_stands_beside_it() -> No
     model = FakeModel(call(CODE), say("It is one"), say('{"n": 1}'))
     events, _ = await answer(model, ask(format=SCHEMA))
     assert [request.format for request in model.asked] == [None, None, SCHEMA]
+    assert [bool(request.functions) for request in model.asked] == [True, True, False]  # Groq takes only one of them
     assert fold(events).text == '{"n": 1}'
 
 

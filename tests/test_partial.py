@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,17 @@ def test_anything_is_read_and_streams_a_prefix(arguments: str, size: int) -> Non
         reader = CodeReader()
         shown = "".join(reader.feed(text[at : at + size]) for at in range(0, len(text), size))
         assert read_code(text).startswith(shown)
+
+
+@pytest.mark.parametrize("opening", ["", '{"', '{"code": "', '{"code": "```'])
+@pytest.mark.parametrize("piece", [" ", "a", "\\n"])
+def test_a_model_that_goes_on_and_on_costs_time_in_proportion(opening: str, piece: str) -> None:
+    reader = CodeReader()
+    reader.feed(opening)
+    began = time.process_time()
+    for _ in range(50_000):
+        reader.feed(piece)
+    assert time.process_time() - began < 2.0  # quadratic time is 10 s and more
 
 
 @given(st.text())

@@ -6,6 +6,7 @@ Pure: values in, values out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from belljar.errors import BadRequest
 from belljar.execution import WORK_FOLDER
@@ -71,11 +72,11 @@ def offer(messages: Sequence[Message], instructions: Sequence[str]) -> tuple[Mes
     return (Message(role=Role.SYSTEM, parts=(Text(text=text),)), *messages)
 
 
-def say(reasoning: str, text: str, calls: Iterable[Call]) -> Message:
-    """What a model said in a turn."""
+def say(reasoning: str, text: str, calls: Iterable[Call], *, key: str = "") -> Message:
+    """What a model said in a turn. `key` is the name under which its upstream wants the reasoning back."""
     parts: list[Part] = []
     if reasoning:
-        parts.append(Reasoning(text=reasoning))
+        parts.append(Reasoning(text=reasoning, extra={"key": key} if key else {}))
     if text:
         parts.append(Text(text=text))
     return Message(role=Role.ASSISTANT, parts=(*parts, *calls))
@@ -87,8 +88,21 @@ def tell(call: str, text: str, images: Sequence[Image] = ()) -> Message:
 
 
 def flatten(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation with built-in calls of earlier answers as words, for models that are offered no such tool."""
-    return tuple(_flat(message) for message in messages)
+    """The conversation with built-in calls of earlier answers as words, for models that are offered no such tool.
+
+    Results in a row become one message, as chat templates want users and assistants to take turns.
+    """
+    flat: list[Message] = []
+    joins = False
+    for message in messages:
+        words = _flat(message)
+        is_result = words is not message and message.role is Role.TOOL
+        if is_result and joins:
+            flat[-1] = replace(flat[-1], parts=(*flat[-1].parts, *words.parts))
+        else:
+            flat.append(words)
+        joins = is_result
+    return tuple(flat)
 
 
 def _flat(message: Message) -> Message:
@@ -96,6 +110,22 @@ def _flat(message: Message) -> Message:
         return message
     role = Role.USER if message.role is Role.TOOL else message.role
     return Message(role=role, name=message.name, parts=tuple(_flat_part(part) for part in message.parts))
+
+
+def show_last(messages: list[Message], most: int) -> None:
+    """Leave, in place, only the last `most` pictures that built-in calls gave; what is said of the others stays."""
+    for at in range(len(messages) - 1, -1, -1):
+        message = messages[at]
+        if not any(isinstance(part, CallResult) and part.builtin and part.images for part in message.parts):
+            continue
+        parts: list[Part] = []
+        for part in reversed(message.parts):
+            if isinstance(part, CallResult) and part.builtin:
+                kept = part.images[max(0, len(part.images) - most) :]
+                most -= len(kept)
+                part = replace(part, images=kept)
+            parts.append(part)
+        messages[at] = replace(message, parts=tuple(reversed(parts)))
 
 
 def _flat_part(part: Part) -> Part:

@@ -140,12 +140,6 @@ class FormatFailed(ClientError):
         self.generation = generation
 
 
-class Overdue(BelljarError):
-    """The request took longer than a request may."""
-
-    status = 504
-
-
 class ShuttingDown(BelljarError):
     """The server is stopping. Send the request again, to the next one."""
 

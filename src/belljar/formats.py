@@ -1,8 +1,8 @@
 """Whether an answer is of the format that was asked for: JSON, or JSON that fits a schema (JSON Schema 2020-12).
 
-A schema is a client's, and is evaluated in the middle of everybody's requests. Promises: a check of an answer ends after
-CHECK_SECONDS, and none evaluates a regular expression of a client's, as those can take for ever. Not covered, and left
-to the upstream: `pattern`, `patternProperties` and what depends on it, and the form of schemas that are very large.
+A schema is a client's, and is evaluated in the middle of everybody's requests. Promises: a check of an answer ends
+after CHECK_SECONDS, and none evaluates a regular expression of a client's, as those can take for ever. Not covered, and
+left to the upstream: `pattern`, `patternProperties`, what is unevaluated, and the form of schemas that are very large.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ def _one_draft(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        name: _one_draft(value)
-        for name, value in schema.items()
-        if not (name == "$schema" and isinstance(value, str))
+        name: _one_draft(value) for name, value in schema.items() if not (name == "$schema" and isinstance(value, str))
     }
 
 
@@ -117,7 +115,7 @@ def _one_draft(schema: Any) -> Any:
 def _bounded(draft: Any) -> Any:
     """A draft's validator whose every step looks at the clock."""
     keywords = {name: _timed(keyword) for name, keyword in (draft.VALIDATORS | _INSTEAD).items()}
-    return extend(draft, keywords)
+    return extend(draft, keywords)  # type: ignore[no-untyped-call]
 
 
 def _timed(keyword: Keyword) -> Keyword:

@@ -9,6 +9,7 @@ closing the generator ends the upstream's work and gives the tools back. Not cov
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -16,8 +17,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from belljar.conversation import flatten, offer, say, tell
-from belljar.errors import AtCapacity, BelljarError, HostError, ToolUseFailed
+from belljar.conversation import flatten, offer, say, show_last, tell
+from belljar.errors import AtCapacity, BelljarError, HostError, ToolUseFailed, UpstreamRefused
 from belljar.events import (
     ArgumentsDelta,
     CallClosed,
@@ -47,9 +48,15 @@ log = logging.getLogger(__name__)
 LAST_CALL = "[No further code can be run for this answer. Give the final answer now, with what is known.]"
 NOT_RUN = "this was not run: the {limit} of this request are used up"
 SEEN_IMAGES = ("image/png", "image/jpeg")  # what models take; and so many of one call, the last ones
-MOST_IMAGES = 4
+MOST_IMAGES = 4  # and so many of all calls together, as engines bound the pictures of a conversation
+LARGEST_IMAGE = 4 << 20  # bytes; a larger one is for the user only
 LEAST_TOLD = 1000  # characters that a model is told of each call, when the budget is used up, too
+MOST_NAMED = 64  # characters of a name that a model made up
+CUT_OFF = (Finish.LENGTH, Finish.FILTERED)  # a turn that was not written to its end
+REFUSALS = (400, 422)  # statuses of an upstream that does not take a request of this kind
+REASONING_KEY = "reasoning_key"  # in TurnEnded.extra: under which its upstream wants reasoning back
 LENGTH_OPTIONS = ("max_completion_tokens", "max_tokens")
+_NO_NAME = re.compile("[^A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,17 +127,23 @@ class _Call:
         return [ArgumentsDelta(call=self.id, text=text)] if text else []
 
     def as_part(self) -> Call:
-        """The call as a part of the conversation."""
+        """The call as a part of the conversation; what a stranger is called there, upstreams take as a name."""
+        if self.tool is None and self.silent:
+            name = _NO_NAME.sub("_", self.name)[:MOST_NAMED] or "unknown"
+            return Call(id=self.id, name=name, arguments=self.written, builtin=True)
         return Call(id=self.id, name=self.name, arguments=self.written, builtin=self.tool is not None)
 
 
 class _Turn:
     """What one turn of a model said. A final turn has no built-in tools: what it calls all the same is ignored."""
 
-    def __init__(self, *, final: bool = False) -> None:
+    def __init__(self, *, final: bool = False, bare: bool = False) -> None:
         self.final = final
+        self.bare = bare  # it is offered nothing, and earlier calls are words
+        self.begun = False  # its model has said something
         self.texts: list[str] = []
         self.reasoning: list[str] = []
+        self.reasoning_key = ""
         self.calls: dict[str, _Call] = {}
         self.finish = Finish.STOP
         self.told = False  # whether the client has its text, where that was held back
@@ -151,6 +164,8 @@ class _Loop:
     def __init__(self, request: Request, models: Models, tools: Sequence[Tool], budget: Budget) -> None:
         self._request = request
         self._models = models
+        if request.choice.mode is Mode.NONE:  # then nothing is said of them either
+            tools = ()
         self._tools = tools
         self._own = {function.name for function in request.functions}
         names = {name: tool for tool in tools for name in (tool.name, *tool.aliases)}
@@ -160,47 +175,51 @@ class _Loop:
         self._told_left = budget.told
         self._deadline = time.monotonic() + budget.seconds
         self._messages = list(request.messages if tools else flatten(request.messages))
+        show_last(self._messages, MOST_IMAGES)
         self._turn_count = 0
         self._called = False  # whether the model has called anything yet
         self._completion_tokens = 0
-        self._seen: set[str] = set()
+        self._seen = {part.id for message in self._messages for part in message.parts if isinstance(part, Call)}
         # The last answer is a turn of its own where another model writes it; with a format, unless the text fits it.
         self._apart = bool(tools) and models.planner is not models.answerer
         self._held = bool(tools) and request.format is not None
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """All of them. Raises BelljarError."""
-        while True:
-            turn = _Turn(final=self._is_over())
+        turn: _Turn | None = None
+        while not self._is_over():
+            turn = _Turn()
             async with aclosing(self._run_turn(turn)) as events:
                 async for event in events:
                     yield event
-            if turn.final or not turn.calls:
+            if not turn.calls:
                 break
-            if turn.finish is Finish.LENGTH:  # in the middle of a call: half of a code is not run
-                yield self._finished(Finish.LENGTH)
+            if turn.finish in CUT_OFF:  # in the middle of a call: half of a code is not run
+                yield self._finished(turn.finish)
                 return
             async with aclosing(self._run_calls(turn)) as events:
                 async for event in events:
                     yield event
-            if any(self._is_clients(call) for call in turn.calls.values()):
+            if self._calls_client(turn):
                 yield self._finished(Finish.CALLS)
                 return
+            turn = None
         async with aclosing(self._end(turn)) as events:
             async for event in events:
                 yield event
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
-    async def _run_turn(self, turn: _Turn, *, bare: bool = False) -> AsyncGenerator[Event, None]:
-        """Ask a model, pass on what it says, and put it into the conversation. `bare` offers no tool at all."""
+    async def _run_turn(self, turn: _Turn) -> AsyncGenerator[Event, None]:
+        """Ask a model, pass on what it says, and put it into the conversation."""
         model = self._models.answerer if turn.final else self._models.planner
-        request = self._final_request(model, bare) if turn.final else self._planning_request(model)
+        request = self._final_request(model, turn) if turn.final else self._planning_request(model)
         calls: dict[str, _Call] = {}
         number, self._turn_count = self._turn_count, self._turn_count + 1
         self._turns_left -= 1
         async with aclosing(model.turn(request, number)) as events:
             async for event in events:
+                turn.begun = True
                 if isinstance(event, CallOpened):
                     calls[event.call] = self._open(turn, event)
                 if isinstance(event, CallOpened | ArgumentsDelta | CallReady):
@@ -213,9 +232,9 @@ class _Loop:
                     for own in self._pass_on(turn, event):
                         yield own
         self._check(turn)
-        self._called = self._called or bool(turn.calls)
+        self._called = self._called or any(not call.silent for call in turn.calls.values())
         spoken = [call.as_part() for call in turn.calls.values()]
-        self._messages.append(say("".join(turn.reasoning), turn.text, spoken))
+        self._messages.append(say("".join(turn.reasoning), turn.text, spoken, key=turn.reasoning_key))
 
     def _pass_on(self, turn: _Turn, event: TurnEvent) -> list[Event]:
         """What the client sees of it: text that may turn out not to be the answer is held back, or is reasoning."""
@@ -228,6 +247,7 @@ class _Loop:
             turn.reasoning.append(event.text)
         elif isinstance(event, TurnEnded):
             turn.finish = event.finish
+            turn.reasoning_key = str(event.extra.get(REASONING_KEY) or "")
             self._completion_tokens += event.usage.completion_tokens if event.usage else 0
             held = self._held and not (self._apart or turn.final or turn.calls)
             if held and not fault(self._request.format, turn.text):
@@ -250,8 +270,9 @@ class _Loop:
     def _is_own(self, name: str) -> bool:
         return name in self._own or not self._request.validate_calls
 
-    def _is_clients(self, call: _Call) -> bool:
-        return call.tool is None and not call.silent
+    def _calls_client(self, turn: _Turn) -> bool:
+        """Whether it calls a function of the client's."""
+        return any(call.tool is None and not call.silent for call in turn.calls.values())
 
     def _planning_request(self, model: LanguageModel) -> Request:
         request, choice = self._request, self._request.choice
@@ -267,16 +288,17 @@ class _Loop:
             options=self._options_left(),
         )
 
-    def _final_request(self, model: LanguageModel, bare: bool) -> Request:
-        """The same beginning as before, so that an engine's prefix cache helps, but no tool is to be called."""
-        functions = () if bare else self._offered_functions()
-        return replace(
-            self._request,
-            messages=flatten(self._messages) if bare else self._offered(model),
-            functions=functions,
-            choice=Choice(mode=Mode.NONE) if functions else Choice(),
-            options=self._options_left(),
-        )
+    def _final_request(self, model: LanguageModel, turn: _Turn) -> Request:
+        """The same beginning as before, so that an engine's prefix cache helps, but no tool is to be called.
+
+        A format is asked for without any tool: several upstreams take only one of them.
+        """
+        request, options = self._request, self._options_left()
+        if turn.bare or self._held:
+            messages = flatten(self._messages) if turn.bare else tuple(self._messages)
+            return replace(request, messages=messages, functions=(), choice=Choice(), options=options)
+        functions, choice = self._offered_functions(), Choice(mode=Mode.NONE)
+        return replace(request, messages=self._offered(model), functions=functions, choice=choice, options=options)
 
     def _offered(self, model: LanguageModel) -> tuple[Message, ...]:
         return offer(self._messages, [tool.instructions(model.id) for tool in self._tools])
@@ -302,9 +324,9 @@ class _Loop:
 
     def _check(self, turn: _Turn) -> None:
         """Raises ToolUseFailed where the model called what it may not, or did not call what it had to."""
-        if turn.final or turn.finish is Finish.LENGTH:
+        if turn.finish in CUT_OFF:
             return
-        problem = self._forbidden(turn) or self._missing(turn)
+        problem = self._forbidden(turn) or ("" if turn.final else self._missing(turn))
         if problem:
             raise ToolUseFailed(problem, generation=turn.generation)
 
@@ -330,24 +352,42 @@ class _Loop:
             return "tool_choice is required, but the model did not call a tool"
         return ""
 
-    async def _end(self, turn: _Turn) -> AsyncGenerator[Event, None]:
-        """The turn was final or called nothing: it is the answer, or a last turn writes it."""
-        if turn.final:
-            again = bool(turn.calls) and not turn.text  # an engine that ignores tool_choice: so it is offered nothing
-        else:
-            again = (self._apart or self._held) and not turn.told and turn.finish is not Finish.LENGTH
-        if again:
-            self._messages.pop()  # what it drafted, or called in vain
-            bare = turn.final
+    async def _end(self, turn: _Turn | None) -> AsyncGenerator[Event, None]:
+        """The turn that called nothing is the answer, or a last turn writes it; None where there was no such turn."""
+        if turn is not None and (self._apart or self._held) and not turn.told and turn.finish not in CUT_OFF:
+            self._messages.pop()  # what it drafted
+            turn = None
+        if turn is None:
             turn = _Turn(final=True)
-            async with aclosing(self._run_turn(turn, bare=bare)) as events:
+            async with aclosing(self._try_last(turn)) as events:
                 async for event in events:
                     yield event
-        check_format(self._request.format, turn.text, cut=turn.finish is Finish.LENGTH)
-        if any(self._is_clients(call) for call in turn.calls.values()):
+            if not turn.begun or (turn.calls and not turn.text and not self._calls_client(turn)):
+                turn = _Turn(final=True, bare=True)
+                async with aclosing(self._run_turn(turn)) as events:
+                    async for event in events:
+                        yield event
+        if self._calls_client(turn):
             yield self._finished(Finish.CALLS)
-        else:
-            yield self._finished(Finish.STOP if turn.finish is Finish.CALLS else turn.finish)
+            return
+        if turn.finish is not Finish.FILTERED:
+            check_format(self._request.format, turn.text, cut=turn.finish is Finish.LENGTH)
+        yield self._finished(Finish.STOP if turn.finish is Finish.CALLS else turn.finish)
+
+    async def _try_last(self, turn: _Turn) -> AsyncGenerator[Event, None]:
+        """The last turn; nothing has begun where its upstream refuses it, or a model that calls all the same."""
+        try:
+            async with aclosing(self._run_turn(turn)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamRefused as error:
+            if turn.begun or error.status not in REFUSALS:
+                raise
+            log.info("a last turn was refused, and is asked for in words: %s", error)
+            self._turn_count -= 1
+            return
+        if turn.calls and not turn.text:
+            self._messages.pop()  # what it called in vain
 
     def _finished(self, finish: Finish) -> Finished:
         return Finished(finish=finish, queue_seconds=sum(tool.queue_seconds for tool in self._tools))
@@ -359,7 +399,9 @@ class _Loop:
         for call in turn.calls.values():
             if call.tool is None:
                 if call.silent:
-                    self._messages.append(tell(call.id, f"There is no tool called {call.name!r}."))
+                    names = ", ".join(tool.name for tool in self._tools)
+                    told = f"There is no tool called {call.name[:MOST_NAMED]!r}. There is: {names}."
+                    self._messages.append(tell(call.id, told))
                 continue
             async with aclosing(self._execute(call, call.tool)) as events:
                 async for event in events:
@@ -400,6 +442,8 @@ class _Loop:
         images = _seen(execution) if self._models.planner.sees_images else ()
         note = f"\n{LAST_CALL}" if self._is_over() else ""
         self._messages.append(tell(call.id, text + note, images))
+        if images:
+            show_last(self._messages, MOST_IMAGES)
         return CallClosed(call=call.id, execution=execution, text=text)
 
 
@@ -413,7 +457,7 @@ def _seen(execution: Execution) -> tuple[Image, ...]:
         Image(media_type=kind, data=result.data[kind])
         for result in execution.results
         for kind in SEEN_IMAGES
-        if isinstance(result.data.get(kind), bytes)
+        if isinstance(result.data.get(kind), bytes) and len(result.data[kind]) <= LARGEST_IMAGE
     ]
     return tuple(pictures[-MOST_IMAGES:])
 

@@ -22,7 +22,8 @@ import pytest
 
 from belljar.cli import main
 from belljar.cli.fields import Natural, field_options, take_fields
-from belljar.cli.serve import BUDGET_NAMES, read_sources
+from belljar.cli.serve import BUDGET_NAMES
+from belljar.cli.sources import read_sources
 from belljar.loop import Budget
 from belljar.sandbox import cgroup
 from belljar.server.settings import LOG_LEVELS, Settings, Stock

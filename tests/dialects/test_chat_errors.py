@@ -36,7 +36,6 @@ CASES: list[tuple[BelljarError, Request | None, int, str, str | None, bool]] = [
     (errors.AtCapacity("x"), None, 503, INTERNAL, "capacity_exceeded", False),
     (errors.AtCapacity("x"), FLEX, 498, INTERNAL, "capacity_exceeded", False),
     (errors.ShuttingDown("x"), None, 503, INTERNAL, "shutting_down", False),
-    (errors.Overdue("x"), None, 504, INTERNAL, "request_timeout", True),
     (errors.HostError("x"), None, 500, INTERNAL, None, True),
     (errors.IsolationUnavailable("x"), None, 500, INTERNAL, None, True),
     (errors.ImageError("x"), None, 500, INTERNAL, None, True),
@@ -87,7 +86,7 @@ def test_details() -> None:
     failed = json.loads(DIALECT.write_error(errors.ToolUseFailed("x", generation="wrong\ud800"), None).body)
     assert failed["error"]["failed_generation"] == "wrong?"
     assert json.loads(DIALECT.write_error(errors.UnknownModel("x", model="m"), None).body)["error"]["param"] == "model"
-    assert json.loads(DIALECT.write_error(errors.Overdue(), None).body)["error"]["message"]
+    assert json.loads(DIALECT.write_error(errors.HostError(), None).body)["error"]["message"]
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (1.0, "1"), (1.5, "2"), (30, "30")])

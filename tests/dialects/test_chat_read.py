@@ -473,8 +473,8 @@ def test_roles() -> None:
         Message(role=Role.USER, parts=(Text(text="a"), Text(text="b")), name="Al"),
         Message(role=Role.ASSISTANT, parts=(Reasoning(text="hm"), Call(id="c", name="f", arguments='{"a": 1}'))),
         Message(role=Role.TOOL, parts=(CallResult(call="c", text="42"),)),
-        Message(role=Role.ASSISTANT, parts=(Call(id="function_4", name="g", arguments="{}"),)),
-        Message(role=Role.TOOL, parts=(CallResult(call="function_4", text="43"),)),
+        Message(role=Role.ASSISTANT, parts=(Call(id="f00000004", name="g", arguments="{}"),)),
+        Message(role=Role.TOOL, parts=(CallResult(call="f00000004", text="43"),)),
         Message(role=Role.ASSISTANT, parts=(Text(text="no"),)),
     )
 
@@ -513,12 +513,12 @@ def test_executions_of_earlier_answers_come_back_as_calls(tool: dict[str, Any], 
     assert [m.role for m in messages] == [Role.ASSISTANT, Role.TOOL, Role.ASSISTANT, Role.TOOL, Role.ASSISTANT]
     assert messages[0].parts[0] == Reasoning(text="hm")
     assert [(call.id, call.name, json.loads(call.arguments), call.builtin) for call in calls] == [
-        ("run_1_0", "python", {"code": code}, True),
-        ("run_1_1", "python", {"code": code}, True),
+        ("r00001000", "python", {"code": code}, True),
+        ("r00001001", "python", {"code": code}, True),
     ]
     assert [(result.call, result.text, result.builtin) for result in results] == [
-        ("run_1_0", output, True),
-        ("run_1_1", output, True),
+        ("r00001000", output, True),
+        ("r00001001", output, True),
     ]
     assert messages[-1].parts == (Text(text="done"),)
 
@@ -527,7 +527,7 @@ def test_pictures_of_earlier_answers_come_back() -> None:
     tool = {"type": "function", "name": "python", "arguments": "plot()", "code_results": [{"png": B64(PNG).decode()}]}
     messages = read(PLAIN | {"messages": [{"role": "assistant", "content": "x", "executed_tools": [tool]}]}).messages
     assert messages[1].parts[0] == CallResult(
-        call="run_0_0", text="", images=(Image(media_type="image/png", data=PNG),), builtin=True
+        call="r00000000", text="", images=(Image(media_type="image/png", data=PNG),), builtin=True
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from belljar import ImageError, IsolationUnavailable, Limits, Pool
-from belljar.errors import AtCapacity
+from belljar.errors import AtCapacity, SandboxFailed
 from belljar.execution import Execution, FileInfo, GuestError, Outcome, Output, Result
 from belljar.model import File
 from belljar.tools.python import NO_OUTPUT, RESTARTED, PythonTool, cut
@@ -137,6 +137,71 @@ def test_long_output_is_cut_and_its_end_and_the_traceback_are_kept(limit: int) -
     assert text.startswith("line 0\n")
     assert "line 99999\n" in text
     assert text.endswith(ERROR.traceback)
+
+
+@pytest.mark.parametrize("limit", [1000, 5000])
+def test_no_number_of_results_or_names_of_files_is_told_beyond_the_limit(limit: int) -> None:
+    results = tuple(Result(data={"text/plain": "x" * 10_000}) for _ in range(500))
+    files = tuple(FileInfo(path=f"{n}{'n' * 4000}", size=1, type="", modified=0.0) for n in range(500))
+    execution = Execution(outcome=Outcome.OK, stdout="o" * 10_000, results=results, files=files)
+    text = PythonTool(None).describe(execution, limit)  # type: ignore[arg-type]
+    assert len(text) < limit + 1500
+    assert "and 480 more]" in text
+
+
+class FakeSession:
+    """Runs nothing. `broken` cannot take files."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.alive = True
+        self.broken = broken
+        self.files: list[str] = []
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        if self.broken:
+            raise SandboxFailed("it died")
+        self.files.append(path)
+
+    async def stream(self, code: str, *, timeout: float | None = None) -> AsyncIterator[Execution]:
+        yield Execution(outcome=Outcome.OK)
+
+    async def close(self) -> None:
+        self.alive = False
+
+
+class FakeSource:
+    """Hands out these sessions, or raises these errors, one after the other."""
+
+    limits = Limits()
+
+    def __init__(self, *sessions: Any) -> None:
+        self.sessions = list(sessions)
+
+    async def acquire(self) -> Any:
+        session = self.sessions.pop(0)
+        if isinstance(session, Exception):
+            raise session
+        return session
+
+
+async def test_code_never_runs_without_the_files() -> None:
+    broken, sound = FakeSession(broken=True), FakeSession()
+    tool = PythonTool(FakeSource(broken, sound), [SALES])
+    with pytest.raises(SandboxFailed):
+        await run(tool, "1")
+    assert not broken.alive
+    assert RESTARTED not in tool.describe(await run(tool, "1"), 1000)  # nothing had run
+    assert sound.files == ["sales.csv"]
+
+
+async def test_a_restart_is_told_though_the_first_try_of_it_failed() -> None:
+    first = FakeSession()
+    tool = PythonTool(FakeSource(first, SandboxFailed("no zygote"), FakeSession()))
+    await run(tool, "x = 1")
+    first.alive = False
+    with pytest.raises(SandboxFailed):
+        await run(tool, "x")
+    assert tool.describe(await run(tool, "x"), 1000).startswith(RESTARTED)
 
 
 def test_a_cut_says_how_much_went() -> None:

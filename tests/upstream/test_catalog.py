@@ -166,7 +166,13 @@ async def test_a_default_may_be_configured() -> None:
             assert catalog.default == "b"
             assert await asked_for(await catalog.resolve("groq/compound"), server) == (0, "b", "b")
         async with running(at("one", server.url), models=[ModelSettings(id="mine", model="b")]) as catalog:
-            assert catalog.default == "mine"
+            assert catalog.default == "a"
+    silent = ScriptedUpstream(plain(), listing=Turn(status=404))
+    async with (
+        silent as server,
+        running(at("one", server.url), models=[ModelSettings(id="mine", model="b")]) as catalog,
+    ):
+        assert catalog.default == "mine"  # nobody lists anything
 
 
 async def test_without_an_upstream_there_is_verbatim() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from belljar.cli.fields import usage_error
 from belljar.cli.options import PROFILE_WARNINGS
-from belljar.cli.serve import Sources, read_sources, systems
+from belljar.cli.sources import Sources, read_sources, systems
 from belljar.errors import UpstreamUnavailable
 from belljar.events import Event
 from belljar.loop import Budget

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from belljar import __version__, registry
+from belljar import __version__
 from belljar.cli.fields import field_options, take_fields, usage_error
 from belljar.cli.options import PROFILE_WARNINGS, Exit, exit_table, sandbox_options, take_limits
+from belljar.cli.sources import Sources, read_sources, systems
 from belljar.loop import Budget
 from belljar.sandbox.pool import Pool
 from belljar.server import logs
@@ -30,14 +30,6 @@ from belljar.server.service import Service
 from belljar.server.settings import Settings, Stock
 from belljar.upstream.catalog import Catalog, UpstreamState
 from belljar.upstream.discover import find_upstreams
-from belljar.upstream.settings import (
-    ModelSettings,
-    UpstreamSettings,
-    models_of,
-    read_models,
-    read_upstreams,
-    upstreams_of,
-)
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +60,6 @@ More than one upstream, and what a model can do, is said in the configuration fi
 
 {exit_table(EXITS)}
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Where models are, and what clients may call them."""
-
-    upstreams: Sequence[UpstreamSettings]
-    models: Sequence[ModelSettings]
 
 
 @click.command("serve", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -145,22 +129,6 @@ def make_catalog(sources: Sources) -> Catalog:
         raise usage_error(error) from None
 
 
-def read_sources(
-    urls: Sequence[str], key: str | None, maps: Sequence[str], tables: Mapping[str, Any], environ: Mapping[str, str]
-) -> Sources:
-    """What options and configuration say of models. Raises ValueError."""
-    if key and not urls:
-        raise ValueError("upstream_key: it is for --upstream, and there is none")
-    upstreams = [*upstreams_of(urls, key), *read_upstreams(tables.get("upstreams", {}), environ)]
-    return Sources(upstreams=upstreams, models=[*models_of(maps), *read_models(tables.get("models", {}))])
-
-
-def systems() -> list[str]:
-    """Names of models, in the dialects, that stand for a model of ours."""
-    dialects = registry.find("belljar.dialects", "DIALECT").values()
-    return list(dict.fromkeys(name for dialect in dialects for name in dialect.systems))
-
-
 # --- what is said at the start ----------------------------------------------------------------------------------------
 
 
@@ -193,7 +161,7 @@ class Announcement:
         if self.settings.log_format == "json":
             fields = {"url": self.url, "upstreams": upstreams, "models": count, "default": self.catalog.default}
             fields |= {"keys": len(self.keys), "profile": facts["profile"], "max_sandboxes": facts["max"]}
-            logging.getLogger("belljar").info("serving", extra={"fields": fields})
+            logs.tell("serving", fields)
             return
         keys = f"API keys: {len(self.keys)}" if self.keys else "no API key needed: only this machine can connect"
         lines = (

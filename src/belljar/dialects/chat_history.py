@@ -23,7 +23,8 @@ NOTE_CHARACTERS = 2000  # of a note's arguments and output, each
 def read_history(value: Mapping[str, Any], param: str, at: int) -> tuple[list[Message], tuple[Part, ...]]:
     """Messages of an earlier answer's executions, and the parts with which its own message begins.
 
-    `at` is the number of the message: ids of the calls are made of it, the same every time. Raises BadRequest.
+    `at` is the number of the message: ids of the calls are made of it, the same every time, and of nine letters and
+    digits, as Mistral wants them. Raises BadRequest.
     """
     reasoning = maybe(value, "reasoning", text, param) or ""
     tools = maybe(value, "executed_tools", listing, param) or []
@@ -38,7 +39,7 @@ def read_history(value: Mapping[str, Any], param: str, at: int) -> tuple[list[Me
         if code is None:
             first.append(_note(tool, place))
             continue
-        call = Call(id=f"run_{at}_{number}", name=PYTHON, arguments=write_code(code), builtin=True)
+        call = Call(id=f"r{at:05}{number:03}", name=PYTHON, arguments=write_code(code), builtin=True)
         before.append(Message(role=Role.ASSISTANT, parts=(*first, call)))
         before.append(Message(role=Role.TOOL, parts=(_result(call.id, tool, place),)))
         first = []

@@ -138,7 +138,7 @@ class _Reader:
         ]
         legacy = maybe(value, "function_call", mapping, param)
         if legacy is not None:
-            call = _read_call(legacy, f"{param}.function_call", f"function_{at}")
+            call = _read_call(legacy, f"{param}.function_call", f"f{at:08}")
             self.legacy[call.name] = call.id
             calls.append(call)
         self.calls.update(call.id for call in calls)

@@ -145,11 +145,11 @@ class Catalog:
 
     @property
     def default(self) -> str:
-        """The model to use where none is named: the first configured one that is no system, else the first chat model
-        of the first upstream that has one, else `belljar/verbatim`.
+        """The model to use where none is named: that of the first upstream that has one, else the first configured
+        one that is no system, else `belljar/verbatim`.
         """
         own = (identity for identity in self._configured if identity not in self._systems)
-        return next(own, None) or self._upstream_default() or VERBATIM
+        return self._upstream_default() or next(own, None) or VERBATIM
 
     def answering_for(self, identity: str) -> str | None:
         """The model that writes the last answer for this one, where that is another."""
