@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from belljar.events import ArgumentsDelta, CallOpened, CallReady, Finish, TextDelta, TurnEnded, TurnEvent, TurnStarted
-from belljar.model import Request, Usage
+from belljar.model import Extra, Request, Usage
 
 Turn = Sequence[TurnEvent | BaseException]
 
@@ -28,6 +28,7 @@ class FakeModel:
         if len(self.asked) - 1 in self.refusals:
             self.closed += 1
             raise self.refusals[len(self.asked) - 1]
+        extra: Extra = {}
         finish = Finish.CALLS if any(isinstance(event, CallReady) for event in script) else Finish.STOP
         try:
             yield TurnStarted(turn=number, model=self.id)
@@ -35,11 +36,11 @@ class FakeModel:
                 if isinstance(event, BaseException):
                     raise event
                 if isinstance(event, TurnEnded):
-                    finish = event.finish
+                    finish, extra = event.finish, event.extra
                     continue
                 yield event
             usage = Usage(prompt_tokens=10, completion_tokens=5, seconds=0.5)
-            yield TurnEnded(turn=number, model=self.id, finish=finish, usage=usage)
+            yield TurnEnded(turn=number, model=self.id, finish=finish, usage=usage, extra=extra)
         finally:
             self.closed += 1
 

@@ -56,7 +56,7 @@ ENDLESS: dict[str, tuple[Any, str]] = {
         {"patternProperties": {"^(a+)+$": {}}, "unevaluatedProperties": False, "additionalProperties": False},
         '{"%s!": 1}' % ("a" * 64),
     ),
-    "unique items": ({"uniqueItems": True}, "[%s]" % ",".join("{}" for _ in range(50_000))),
+    "unique items": ({"uniqueItems": True}, f"[{', '.join(['{}'] * 50_000)}]"),
 }
 
 

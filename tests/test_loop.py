@@ -460,6 +460,13 @@ async def test_another_model_writes_the_answer() -> None:
     assert "draft" not in str(answerer.asked[0].messages)
 
 
+async def test_what_the_planner_thought_is_not_sent_to_another_model() -> None:
+    planner, answerer = FakeModel([ReasoningDelta(text="hm"), *call(CODE)], say("x"), identity="p"), FakeModel(say("y"))
+    await answer(planner, ask(), answerer=answerer)
+    assert "hm" in str(planner.asked[1].messages)
+    assert "hm" not in str(answerer.asked[0].messages)
+
+
 async def test_an_answerer_that_calls_in_vain_is_asked_again_in_words() -> None:
     planner = FakeModel(call(CODE), say("draft"), identity="p")
     answerer = FakeModel(call(CODE), say("final"), identity="a")

@@ -18,6 +18,7 @@ CASES = {
     "print(1)": "print(1)",
     '{"x": 1}': '{"x": 1}',  # a dictionary is code, too
     "{1, 2}": "{1, 2}",
+    "{}": "",  # a call without arguments
     '"print(2)"': "print(2)",
     '{"code": "a\\ud83d\\ude00b \\d"}': "a\N{GRINNING FACE}b \\d",
     '{"code": "```python\\nprint(1)\\n```"}': "print(1)",
@@ -25,6 +26,8 @@ CASES = {
     "```\nprint(1)": "print(1)",
     '{"code":"abc': "abc",
     '{"code":"abc"': "abc",
+    '{"code": "\\"': '"',  # cut off after an escaped quote
+    '{"code": "print(\\"': 'print("',
     '{"python":"x=1\ny=2"}': "x=1\ny=2",  # a raw line break is no JSON
     '{"code": ["a", "b"]}': "a\nb",
     '{"language": "python", "code": "c"}': "c",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from belljar.errors import BadRequest
 from belljar.execution import WORK_FOLDER
@@ -112,20 +113,38 @@ def _flat(message: Message) -> Message:
     return Message(role=role, name=message.name, parts=tuple(_flat_part(part) for part in message.parts))
 
 
-def show_last(messages: list[Message], most: int) -> None:
-    """Leave, in place, only the last `most` pictures that built-in calls gave; what is said of the others stays."""
-    for at in range(len(messages) - 1, -1, -1):
-        message = messages[at]
-        if not any(isinstance(part, CallResult) and part.builtin and part.images for part in message.parts):
-            continue
-        parts: list[Part] = []
-        for part in reversed(message.parts):
-            if isinstance(part, CallResult) and part.builtin:
-                kept = part.images[max(0, len(part.images) - most) :]
-                most -= len(kept)
-                part = replace(part, images=kept)
-            parts.append(part)
-        messages[at] = replace(message, parts=tuple(reversed(parts)))
+def show_last(messages: Sequence[Message], most: int) -> list[Message]:
+    """The conversation with only the last `most` pictures of built-in calls; what is said of the others stays."""
+    shown: list[Message] = []
+    for message in reversed(messages):
+        pictures = sum(len(part.images) for part in message.parts if _is_result(part))
+        if pictures > most:
+            message = replace(message, parts=_with_last(message.parts, most))
+        most -= min(most, pictures)
+        shown.append(message)
+    return shown[::-1]
+
+
+def without_thoughts(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation without reasoning: that of one model means nothing to another, whose upstream may refuse it."""
+    return tuple(
+        replace(message, parts=tuple(part for part in message.parts if not isinstance(part, Reasoning)))
+        for message in messages
+    )
+
+
+def _with_last(parts: Sequence[Part], most: int) -> tuple[Part, ...]:
+    kept: list[Part] = []
+    for part in reversed(parts):
+        if _is_result(part):
+            part = replace(part, images=part.images[max(0, len(part.images) - most) :])
+            most -= len(part.images)
+        kept.append(part)
+    return tuple(reversed(kept))
+
+
+def _is_result(part: Part) -> TypeGuard[CallResult]:
+    return isinstance(part, CallResult) and part.builtin
 
 
 def _flat_part(part: Part) -> Part:

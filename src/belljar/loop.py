@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from belljar.conversation import flatten, offer, say, show_last, tell
+from belljar.conversation import flatten, offer, say, show_last, tell, without_thoughts
 from belljar.errors import AtCapacity, BelljarError, HostError, ToolUseFailed, UpstreamRefused
 from belljar.events import (
     ArgumentsDelta,
@@ -174,8 +174,7 @@ class _Loop:
         self._calls_left = budget.calls if request.max_calls is None else min(budget.calls, request.max_calls)
         self._told_left = budget.told
         self._deadline = time.monotonic() + budget.seconds
-        self._messages = list(request.messages if tools else flatten(request.messages))
-        show_last(self._messages, MOST_IMAGES)
+        self._messages = show_last(request.messages if tools else flatten(request.messages), MOST_IMAGES)
         self._turn_count = 0
         self._called = False  # whether the model has called anything yet
         self._completion_tokens = 0
@@ -294,11 +293,16 @@ class _Loop:
         A format is asked for without any tool: several upstreams take only one of them.
         """
         request, options = self._request, self._options_left()
+        functions: tuple[Function, ...]
         if turn.bare or self._held:
             messages = flatten(self._messages) if turn.bare else tuple(self._messages)
-            return replace(request, messages=messages, functions=(), choice=Choice(), options=options)
-        functions, choice = self._offered_functions(), Choice(mode=Mode.NONE)
-        return replace(request, messages=self._offered(model), functions=functions, choice=choice, options=options)
+            functions, choice = (), Choice()
+        else:
+            messages = self._offered(model)
+            functions, choice = self._offered_functions(), Choice(mode=Mode.NONE)
+        if self._apart:
+            messages = without_thoughts(messages)
+        return replace(request, messages=messages, functions=functions, choice=choice, options=options)
 
     def _offered(self, model: LanguageModel) -> tuple[Message, ...]:
         return offer(self._messages, [tool.instructions(model.id) for tool in self._tools])
@@ -443,7 +447,7 @@ class _Loop:
         note = f"\n{LAST_CALL}" if self._is_over() else ""
         self._messages.append(tell(call.id, text + note, images))
         if images:
-            show_last(self._messages, MOST_IMAGES)
+            self._messages = show_last(self._messages, MOST_IMAGES)
         return CallClosed(call=call.id, execution=execution, text=text)
 
 

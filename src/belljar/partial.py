@@ -100,6 +100,8 @@ def _code_of(value: Any) -> str | None:
         return value
     if not isinstance(value, dict):
         return None
+    if not value:
+        return ""
     found = next((value[key] for key in KEYS if key in value), None)
     if found is None and len(value) == 1:
         found = next(iter(value.values()))
@@ -146,7 +148,9 @@ def _unescape(raw: str) -> str:
 def _without_closing(raw: str) -> str:
     """Without the quote and brace at the end. (A pattern would take quadratic time here, and below.)"""
     bare = raw.rstrip().removesuffix("}").rstrip()
-    return bare[:-1] if bare.endswith('"') else raw
+    inside = bare.removesuffix('"')
+    escaped = (len(inside) - len(inside.rstrip("\\"))) % 2
+    return raw if inside == bare or escaped else inside
 
 
 def _without_fence(code: str) -> str:

@@ -444,6 +444,16 @@ async def test_a_refusal_of_tools_is_asked_again_in_words(status: int) -> None:
         assert "marked python" in server.turns[1]["messages"][0]["content"]
 
 
+async def test_earlier_calls_are_words_as_well_where_no_tool_is_offered() -> None:
+    """The last answer of a request with a format is asked for without tools, after calls."""
+    ran = say("", "", [Call(id="c", name="python", arguments='{"code": "1"}', builtin=True)])
+    async with model_over(no_tools()) as (model, server):
+        await turn(model, ask(functions=[FUNCTION]))
+        asked = ask()
+        await turn(model, replace(asked, messages=(*asked.messages, ran, tell("c", "1"))))
+        assert [message["role"] for message in server.turns[-1]["messages"]] == ["user", "assistant", "user"]
+
+
 async def test_what_was_learned_outlives_a_new_list(monkeypatch: pytest.MonkeyPatch) -> None:
     async with two() as (catalog, first, _):
         first._script = no_tools()

@@ -35,14 +35,15 @@ FUNCTION = Function(
 INSTRUCTIONS = {
     "gpt-oss": (
         "You can call the function `python` to run code in a stateful Jupyter environment. It has no internet access. "
-        f"Files are in {WORK_FOLDER}."
+        f"Files are in {WORK_FOLDER}. Each answer begins with a fresh one."
     ),
     "": (
         "You can run Python with the tool `python`. Use it for calculation, data analysis, plots and for checking what "
         "code really does, instead of guessing. The code runs as in a notebook: print what you need to see, or end "
-        "with an expression. Variables stay between calls. NumPy, pandas, SciPy, SymPy, Matplotlib, scikit-learn and "
-        f"many other libraries are installed; there is no internet access. Files are in {WORK_FOLDER}, the working "
-        "folder. Call matplotlib's show() to display a plot: the user sees it. When you have what you need, answer."
+        "with an expression. Variables stay between the calls of one answer; each answer begins afresh. NumPy, pandas, "
+        "SciPy, SymPy, Matplotlib, scikit-learn and many other libraries are installed; there is no internet access. "
+        f"Files are in {WORK_FOLDER}, the working folder. Call matplotlib's show() to display a plot: the user sees "
+        "it. When you have what you need, answer."
     ),
 }
 

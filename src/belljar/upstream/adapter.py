@@ -86,7 +86,8 @@ class UpstreamModel:
 
     def turn(self, request: Request, number: int) -> AsyncGenerator[TurnEvent, None]:
         """One turn. Raises UpstreamError, BadRequest."""
-        if self._way.tools != "prompted" and not request.functions and not _holds_images(request):
+        native = self._way.tools != "prompted" and not self._learned.tools
+        if native and not request.functions and not _holds_images(request):
             return self.ask(request, number, sees=self.sees_images)  # nothing to adapt: no generator in between
         return self._adapted(request, number)
 
