@@ -60,6 +60,16 @@ class File:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FileRef:
+    """A file that the client has uploaded before, by the name that the server gave it. The service puts the file (or
+    the picture) in its place before the loop sees it.
+    """
+
+    uri: str
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reasoning:
     """What the model thought before it answered."""
 
@@ -91,7 +101,7 @@ class CallResult:
     builtin: bool = False
 
 
-Part = Text | Image | File | Reasoning | Call | CallResult
+Part = Text | Image | File | FileRef | Reasoning | Call | CallResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +166,8 @@ class Request:
     completions gave them (temperature, top_p, seed, stop, max_completion_tokens ...), passed on as they are.
     `planning` and `answering` name the models that do the work, and that write the last answer, where those are others
     than the one behind `model`. `max_calls` bounds the built-in calls below the server's own budget. `validate_calls`
-    False lets calls of functions that were not given through to the client.
+    False lets calls of functions that were not given through to the client. `owner` tells whose files and stored
+    conversations may be used: "" where the server has no keys.
     """
 
     model: str
@@ -173,6 +184,7 @@ class Request:
     answering: str | None = None
     max_calls: int | None = None
     validate_calls: bool = True
+    owner: str = ""
     extra: Extra = field(default_factory=dict)
 
 

@@ -84,6 +84,9 @@ class FakeService:
                 return info
         raise UnknownModel(f"no model {identity}", model=identity)
 
+    async def count(self, request: Request) -> int:
+        return 3
+
     def facts(self) -> Mapping[str, Any]:
         return self.pool
 
@@ -120,6 +123,12 @@ class ToyDialect:
     )
     systems = ("toy/system",)
     heartbeat = b" "
+
+    def claims(self, incoming: Incoming) -> bool:
+        return "x-toy" in incoming.headers
+
+    def write_count(self, tokens: int, request: Request) -> bytes:
+        return write_json({"tokens": tokens})
 
     def read_key(self, incoming: Incoming) -> str | None:
         return incoming.headers.get("authorization", "").removeprefix("Bearer ") or None

@@ -43,10 +43,10 @@ def test_find(
     paths: Paths[str], method: str, path: str, handler: str | None, params: dict[str, str], methods: tuple[str, ...]
 ) -> None:
     found = paths.find(method, path)
-    assert (found.handler, dict(found.params), found.methods) == (handler, params, methods)
+    assert (list(found.handlers), dict(found.params), found.methods) == ([handler] if handler else [], params, methods)
 
 
-def test_two_handlers_for_one_path(paths: Paths[str]) -> None:
-    for path in ("/m", "/m/{id:path}"):
-        with pytest.raises(ValueError, match="served twice"):
-            paths.add("GET", path, "again")
+def test_several_handlers_may_share_a_path(paths: Paths[str]) -> None:
+    for path, request in (("/m", "/m"), ("/m/{id:path}", "/m/a")):
+        paths.add("GET", path, "again")
+        assert list(paths.find("GET", request).handlers) == [f"GET {path}", "again"]

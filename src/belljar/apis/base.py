@@ -37,13 +37,16 @@ Handler = Callable[[Host, Incoming], Awaitable[Reply]]
 class Endpoint:
     """A path of an API. Handlers of `open` ones are called without a key; they see for themselves whom they tell what.
 
-    A handler may raise BelljarError.
+    A handler may raise BelljarError; it is written as `dialect` writes errors, and the key is where that dialect's is.
+    `claims` tells whether a request at a path that others serve as well is meant for this one.
     """
 
     method: str
     path: str
     handle: Handler
     open: bool = False
+    dialect: str | None = None
+    claims: Callable[[Incoming], bool] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

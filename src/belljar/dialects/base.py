@@ -29,6 +29,7 @@ class Incoming:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    owner: str = ""  # stands for the API key; what is kept is kept apart by it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,7 @@ class Route:
     action: str
 
 
-ACTIONS = ("generate", "models", "model")
+ACTIONS = ("generate", "count", "models", "model")
 
 
 class Dialect(Protocol):
@@ -85,6 +86,11 @@ class Dialect(Protocol):
     systems: Sequence[str]  # names of models that stand for one of ours, as "groq/compound" does
     heartbeat: bytes  # white space that may precede a JSON body, to keep a waiting client's connection alive
 
+    def claims(self, incoming: Incoming) -> bool:
+        """Whether a request at a path that other dialects serve as well is surely meant for this one. Where nobody
+        claims it, the first dialect by name has it.
+        """
+
     def read_key(self, incoming: Incoming) -> str | None:
         """The API key that a client sent, where this vendor's SDKs put it."""
 
@@ -93,6 +99,9 @@ class Dialect(Protocol):
 
     def writer(self, request: Request, start: Start) -> Writer:
         """A writer for the answer to this request."""
+
+    def write_count(self, tokens: int, request: Request) -> bytes:
+        """The number of tokens of a request's prompt (action "count")."""
 
     def write_models(self, models: Sequence[ModelInfo]) -> bytes:
         """The list of models."""

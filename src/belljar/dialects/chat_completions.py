@@ -124,6 +124,14 @@ class ChatCompletions:
     systems: Sequence[str] = tuple(SYSTEMS)
     heartbeat = b" "
 
+    def claims(self, incoming: Incoming) -> bool:
+        """Nothing marks a request as one of this dialect."""
+        return False
+
+    def write_count(self, tokens: int, request: Request) -> bytes:
+        """Not served: no route has this action."""
+        return write_json({"total_tokens": tokens})
+
     def read_key(self, incoming: Incoming) -> str | None:
         """The bearer token."""
         scheme, _, key = incoming.headers.get("authorization", "").partition(" ")

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
@@ -44,6 +44,9 @@ class Service(Protocol):
     def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """The answer, as it comes; it raises nothing but cancellation."""
 
+    async def count(self, request: Request) -> int:
+        """The tokens of a prompt. Raises BelljarError."""
+
     async def models(self) -> Sequence[ModelInfo]:
         """Every model."""
 
@@ -61,6 +64,12 @@ class Place:
     action: str
     dialect: Dialect | None = None
     endpoint: Endpoint | None = None
+
+    def claims(self, incoming: Incoming) -> bool:
+        """Whether a request at a path that others serve as well is meant for this one."""
+        if self.endpoint is not None and self.endpoint.claims is not None:
+            return self.endpoint.claims(incoming)
+        return self.dialect is not None and self.dialect.claims(incoming)
 
 
 class App:
@@ -156,33 +165,52 @@ class App:
         exchange = work.exchange
         exchange.extra = self._guard.cors(exchange.headers)
         found = self._paths.find(exchange.method, exchange.path)
-        work.dialect = found.handler.dialect if found.handler else self._owner(exchange.path)
+        place = self._choose(found, exchange)
+        work.dialect = place.dialect if place else self._owner(exchange)
         work.tally.dialect = work.dialect.name if work.dialect else PLAIN
         self._guard.check(exchange.headers)
         if exchange.method == "OPTIONS":
             await self._tell_options(exchange, found)
-        elif found.handler is None:
+        elif place is None:
             raise _not_served(exchange, found)
         else:
-            work.tally.action = found.handler.action
-            await self._enter(work, found.handler, found.params)
+            work.tally.action = place.action
+            await self._enter(work, place, found.params)
+
+    def _choose(self, found: Found[Place], exchange: Exchange) -> Place | None:
+        """Who answers, where several serve a path: the one who claims the request, else the first."""
+        if len(found.handlers) < 2:
+            return found.handlers[0] if found.handlers else None
+        incoming = exchange.incoming(found.params)
+        return next((place for place in found.handlers if place.claims(incoming)), found.handlers[0])
 
     async def _enter(self, work: Work, place: Place, params: Mapping[str, str]) -> None:
         if place.endpoint is not None:
-            await self._call_endpoint(work, place.endpoint, params)
+            await self._call_endpoint(work, place, place.endpoint, params)
             return
         assert place.dialect is not None
         if self.state != SERVING:
             raise _away(self.state)
         if self.keys:
-            self.keys.check(place.dialect.read_key(work.exchange.incoming(params)))
+            work.exchange.owner = self.keys.check(place.dialect.read_key(work.exchange.incoming(params)))
         await _ACTIONS[place.action](self, work, place.dialect, params)
 
     async def _generate(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
         body = await work.exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
-        request = dialect.read_request(work.exchange.incoming(params, body))
+        request = self._owned(work, dialect.read_request(work.exchange.incoming(params, body)))
         work.tally.model, work.tally.stream = request.model, request.stream
         await generate(work, dialect, request, self.service.answer(request))
+
+    async def _count(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
+        body = await work.exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
+        request = self._owned(work, dialect.read_request(work.exchange.incoming(params, body)))
+        work.tally.model = request.model
+        tokens = await self.service.count(request)
+        await work.exchange.reply(Reply(status=200, body=dialect.write_count(tokens, request)))
+
+    @staticmethod
+    def _owned(work: Work, request: Request) -> Request:
+        return replace(request, owner=work.exchange.owner) if work.exchange.owner else request
 
     async def _list_models(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
         models = await self.service.models()
@@ -192,10 +220,11 @@ class App:
         model = await self.service.model(params["id"])
         await work.exchange.reply(Reply(status=200, body=dialect.write_model(model)))
 
-    async def _call_endpoint(self, work: Work, endpoint: Endpoint, params: Mapping[str, str]) -> None:
+    async def _call_endpoint(self, work: Work, place: Place, endpoint: Endpoint, params: Mapping[str, str]) -> None:
         exchange = work.exchange
         if not endpoint.open:
-            self.keys.check(read_bearer(exchange.incoming(params)))
+            read_key = place.dialect.read_key if place.dialect else read_bearer
+            exchange.owner = self.keys.check(read_key(exchange.incoming(params)))
         body = b""
         if exchange.method not in ("GET", "HEAD"):
             body = await exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
@@ -242,8 +271,12 @@ class App:
         loop = asyncio.get_running_loop()
         self._sweep_handle = loop.call_later(self._tick, self._sweep) if self.running else None
 
-    def _owner(self, path: str) -> Dialect | None:
-        """The dialect under whose prefix an unknown path is."""
+    def _owner(self, exchange: Exchange) -> Dialect | None:
+        """The dialect that claims a request at an unknown path, or under whose prefix it is."""
+        path, incoming = exchange.path, exchange.incoming({})
+        for dialect in self._dialects.values():
+            if dialect.claims(incoming):
+                return dialect
         owners = [
             (len(prefix), dialect)
             for dialect in self._dialects.values()
@@ -259,12 +292,14 @@ class App:
                 paths.add(route.method, route.path, Place(action=route.action, dialect=dialect))
         for name, api in self._apis.items():
             for endpoint in api.endpoints:
-                paths.add(endpoint.method, endpoint.path, Place(action=name, endpoint=endpoint))
+                owner = self._dialects.get(endpoint.dialect) if endpoint.dialect else None
+                paths.add(endpoint.method, endpoint.path, Place(action=name, dialect=owner, endpoint=endpoint))
         return paths
 
 
 _ACTIONS: dict[str, Callable[[App, Work, Dialect, Mapping[str, str]], Awaitable[None]]] = {
     "generate": App._generate,
+    "count": App._count,
     "models": App._list_models,
     "model": App._show_model,
 }

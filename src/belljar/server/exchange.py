@@ -55,6 +55,7 @@ class Exchange:
         "interrupted",
         "method",
         "overdue_at",
+        "owner",
         "path",
         "reason",
         "scope",
@@ -75,6 +76,7 @@ class Exchange:
         self.id = new_id("req_")
         self._connection: GuardedProtocol | None = scope.get("extensions", {}).get(EXTENSION)
         self._watcher: asyncio.Task[None] | None = None
+        self.owner = ""  # whose key it came with
         self.extra: Headers = []  # response headers for any answer
         self.task = asyncio.current_task()
         self.started_at = time.monotonic()
@@ -105,6 +107,7 @@ class Exchange:
             query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             headers=self.headers,
             body=body,
+            owner=self.owner,
         )
 
     async def read_body(self, limit: int, seconds: float) -> bytes:

@@ -1,13 +1,12 @@
 """Which handler answers at which path: an exact table, then patterns in Starlette's notation.
 
-Promises: two handlers for one method and path are an error when the table is made; a path that is known under other
-methods tells them.
+Promises: a path that is known under other methods tells them; patterns are tried in the order in which they were added.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -20,14 +19,14 @@ NO_PARAMS: Mapping[str, str] = {}
 @dataclass(slots=True)
 class _Pattern(Generic[H]):
     regex: re.Pattern[str]
-    handlers: dict[str, H] = field(default_factory=dict)
+    handlers: dict[str, list[H]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[H]):
-    """What a look-up gave: a handler, or the methods under which the path is served (none: unknown)."""
+    """What a look-up gave: handlers, or the methods under which the path is served (none: unknown)."""
 
-    handler: H | None
+    handlers: Sequence[H]
     params: Mapping[str, str] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
 
@@ -36,22 +35,20 @@ class Paths(Generic[H]):
     """The table. HEAD is served where GET is."""
 
     def __init__(self) -> None:
-        self._exact: dict[str, dict[str, H]] = {}
+        self._exact: dict[str, dict[str, list[H]]] = {}
         self._patterns: dict[str, _Pattern[H]] = {}
 
     def add(self, method: str, path: str, handler: H) -> None:
-        """Serve a path. Raises ValueError: it is served already."""
+        """Serve a path; several handlers may share one, and the caller of `find` chooses."""
         if "{" in path:
             pattern = self._patterns.setdefault(path, _Pattern(compile_path(path)[0]))
             handlers = pattern.handlers
         else:
             handlers = self._exact.setdefault(path, {})
-        if method in handlers:
-            raise ValueError(f"{method} {path} is served twice")
-        handlers[method] = handler
+        handlers.setdefault(method, []).append(handler)
 
     def find(self, method: str, path: str) -> Found[H]:
-        """The handler for a request."""
+        """The handlers for a request, of the first path that fits."""
         wanted = "GET" if method == "HEAD" else method
         methods: list[str] = []
         handlers = self._exact.get(path)
@@ -66,4 +63,4 @@ class Paths(Generic[H]):
                 methods += pattern.handlers
         if "GET" in methods:
             methods.append("HEAD")
-        return Found(None, NO_PARAMS, tuple(dict.fromkeys(methods)))
+        return Found((), NO_PARAMS, tuple(dict.fromkeys(methods)))

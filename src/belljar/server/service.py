@@ -13,11 +13,12 @@ from typing import Any
 
 from belljar import registry
 from belljar.conversation import attach
-from belljar.errors import AtCapacity, BadRequest, BelljarError, UnknownModel
-from belljar.events import Event, Failed
+from belljar.errors import AtCapacity, BadRequest, BelljarError, UnknownModel, UpstreamError
+from belljar.events import Event, Failed, TurnEnded
 from belljar.loop import Budget, Models, run
-from belljar.model import File, ModelInfo, Request
+from belljar.model import File, FileRef, Message, ModelInfo, Request, Usage
 from belljar.sandbox.pool import Pool
+from belljar.server.files import FileStore
 from belljar.tools.base import Tool, ToolFactory
 from belljar.upstream.catalog import Catalog
 
@@ -25,9 +26,12 @@ from belljar.upstream.catalog import Catalog
 class Service:
     """Models, sandboxes and tools under one roof."""
 
-    def __init__(self, catalog: Catalog, pool: Pool, budget: Budget | None = None) -> None:
+    def __init__(
+        self, catalog: Catalog, pool: Pool, budget: Budget | None = None, files: FileStore | None = None
+    ) -> None:
         self.catalog = catalog
         self.pool = pool
+        self.files = files or FileStore()
         self._budget = budget or Budget()
         self._factories: dict[str, ToolFactory] = registry.find("belljar.tools", "TOOL")
 
@@ -40,6 +44,7 @@ class Service:
         """End every sandbox and connection. Never raises."""
         await self.catalog.close()
         await self.pool.close()
+        self.files.close()
 
     async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """The answer, as it comes. Ends in one Finished or Failed."""
@@ -52,6 +57,23 @@ class Service:
         async with aclosing(run(request, models, tools, self._budget)) as events:
             async for event in events:
                 yield event
+
+    async def count(self, request: Request) -> int:
+        """The tokens of the prompt, as the upstream counts them: it is asked for one token of an answer.
+
+        Raises UnknownModel, UpstreamError (also where it counts nothing).
+        """
+        model = await self.catalog.resolve(request.planning or request.model)
+        request, _ = self._equip(replace(request, builtin=()))
+        request = replace(request, options={**request.options, "max_completion_tokens": 1}, stream=False)
+        usage: Usage | None = None
+        async with aclosing(model.turn(request, 0)) as events:
+            async for event in events:
+                if isinstance(event, TurnEnded):
+                    usage = event.usage
+        if usage is None:
+            raise UpstreamError(f"the upstream of {request.model} does not count tokens")
+        return usage.prompt_tokens
 
     async def models(self) -> Sequence[ModelInfo]:
         """Every model that can be asked for."""
@@ -78,10 +100,26 @@ class Service:
         """The request with its files taken out, and the tools that hold them. Raises AtCapacity, BadRequest."""
         if request.builtin and self.pool.is_full:
             raise AtCapacity("at capacity: all sandboxes are in use, and the queue is full")
-        messages, files = attach(request.messages, to_sandbox=bool(request.builtin))
+        messages, files = attach(self._fetch(request), to_sandbox=bool(request.builtin))
         self._check_size(files)
         tools = [self._factories[name](self.pool, files) for name in request.builtin]
         return replace(request, messages=messages) if messages != request.messages else request, tools
+
+    def _fetch(self, request: Request) -> tuple[Message, ...]:
+        """The messages with uploaded files in the place of their names. Raises BadRequest."""
+        if not any(isinstance(part, FileRef) for message in request.messages for part in message.parts):
+            return request.messages
+        return tuple(
+            replace(
+                message,
+                parts=tuple(
+                    new
+                    for part in message.parts
+                    for new in (self.files.parts(request, part) if isinstance(part, FileRef) else (part,))
+                ),
+            )
+            for message in request.messages
+        )
 
     def _check_size(self, files: Sequence[File]) -> None:
         size, room = sum(len(file.data) for file in files), self.pool.limits.files_bytes
