@@ -1,8 +1,8 @@
-"""Ask Belljar through the official Groq SDK: only the base URL is not Groq's.
+"""Ask Belljar through the official SDKs of four vendors: only the base URL is not theirs.
 
-Starts `belljar serve` as a process, asks two questions, and stops it. The server looks for a model; where it finds
-none, belljar/verbatim answers, which is no language model and only runs the code that it is sent. Ends with 0 only if
-everything was as it should be.
+Starts `belljar serve` as a process, asks two questions through Groq's SDK and one through each SDK that is served, and
+stops it. The server looks for a model; where it finds none, belljar/verbatim answers, which is no language model and
+only runs the code that it is sent. Ends with 0 only if everything was as it should be.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from groq import Groq, GroqError
+from vendors import VENDORS, Answer
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data" / "sales.csv"
@@ -59,6 +60,9 @@ figure.tight_layout()
 plt.show()
 """
 IN_CODE = f"Run this with sales.csv:\n\n```python\n{CODE}```"
+PRIME_IN_WORDS = "What is the 1,000th prime? Compute it with Python."
+PRIME_IN_CODE = "```python\nfrom sympy import prime\nprint(prime(1000))\n```"
+PRIME = "7919"
 
 
 class Failure(Exception):
@@ -223,19 +227,48 @@ def save_plots(executed: dict[int, Any]) -> None:
         print(f"\n  The plot is in {path}")
 
 
+def ask_everywhere(url: str, key: str, model: str, verbatim: bool) -> None:
+    """The same question through each SDK that is served: code and output where that vendor's answers have them."""
+    question = PRIME_IN_CODE if verbatim else PRIME_IN_WORDS
+    say(f"One question through {len(VENDORS)} vendors' SDKs, to {model}")
+    show("question", question)
+    for name, ask in VENDORS.items():
+        try:
+            answer = ask(url, key, model, question)
+        except Exception as error:
+            raise Failure(f"{name}: {type(error).__name__}: {error}") from error
+        show_answer(name, answer)
+        if verbatim and PRIME not in answer.text:
+            raise Failure(f"{name}: the answer is wrong")
+
+
+def show_answer(name: str, answer: Answer) -> None:
+    """One vendor's."""
+    print(f"\n  -- {name}", flush=True)
+    for code in answer.codes:
+        show("code that ran", code)
+    for output in answer.outputs:
+        show("output", output)
+    show("answer", answer.text)
+    if not answer.text:
+        raise Failure(f"{name}: there was no answer")
+
+
 def main() -> None:
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
     say("Starting a server: belljar serve --port 0")
     began = time.monotonic()
     with serving() as server:
         show(f"ready after {time.monotonic() - began:.1f} s", "\n".join(server.lines))
-        client = Groq(base_url=server.url, api_key=os.environ.get("BELLJAR_SERVE_API_KEY", "none-needed"))
+        key = os.environ.get("BELLJAR_SERVE_API_KEY", "none-needed")
+        client = Groq(base_url=server.url, api_key=key)
         model = server.default
         verbatim = model == VERBATIM
         if verbatim:
             print(f"\n  No language model was found. {VERBATIM} stands in: it only runs the code that it is sent.")
         ask_about_code(client, verbatim)
         ask_about_data(client, model, verbatim)
+        ask_everywhere(server.url, key, model, verbatim)
         say("Stopping the server with SIGTERM")
     print("\n  It has ended by itself.", flush=True)
 

@@ -97,6 +97,18 @@ class UnknownModel(ClientError):
         self.model = model
 
 
+class UnknownItem(ClientError):
+    """Nothing of this name is kept here: it never was, it has expired or was deleted, or it is somebody else's."""
+
+    status = 404
+
+
+class Cancelled(ClientError):
+    """The client itself ended an answer that was being written without it."""
+
+    status = 499
+
+
 class WrongMethod(ClientError):
     """The path is served, but not for this HTTP method."""
 

@@ -168,6 +168,9 @@ class Request:
     than the one behind `model`. `max_calls` bounds the built-in calls below the server's own budget. `validate_calls`
     False lets calls of functions that were not given through to the client. `owner` tells whose files and stored
     conversations may be used: "" where the server has no keys.
+
+    `keep` asks to keep the answer, so that it can be asked for again and gone on from; `background`, to write it while
+    the client does not wait. `previous` names a kept answer: its conversation comes before these messages.
     """
 
     model: str
@@ -185,6 +188,9 @@ class Request:
     max_calls: int | None = None
     validate_calls: bool = True
     owner: str = ""
+    keep: bool = False
+    background: bool = False
+    previous: str | None = None
     extra: Extra = field(default_factory=dict)
 
 

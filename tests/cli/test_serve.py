@@ -26,7 +26,7 @@ from belljar.cli.serve import BUDGET_NAMES
 from belljar.cli.sources import read_sources
 from belljar.loop import Budget
 from belljar.sandbox import cgroup
-from belljar.server.settings import LOG_LEVELS, Settings, Stock
+from belljar.server.settings import LOG_LEVELS, Keep, Settings, Stock
 
 from .conftest import Run
 
@@ -38,7 +38,7 @@ Start = Callable[..., subprocess.Popen[str]]
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cls", "names"), [(Settings, {}), (Stock, {}), (Budget, BUDGET_NAMES)])
+@pytest.mark.parametrize(("cls", "names"), [(Settings, {}), (Stock, {}), (Budget, BUDGET_NAMES), (Keep, {})])
 def test_every_setting_is_one_option_of_the_same_default(cls: Any, names: dict[str, str]) -> None:
     @click.command()
     @field_options(cls, names)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from belljar.dialects.base import write_json
 from belljar.dialects.chat_completions import DIALECT
-from belljar.dialects.chat_shapes import FINISHES, output_of
+from belljar.dialects.chat_shapes import FINISHES
 from belljar.dialects.chat_writer import LIVE_BYTES, LIVE_OUTPUT
+from belljar.dialects.shown import output_of
 from belljar.errors import ToolUseFailed
 from belljar.events import (
     CallClosed,

@@ -177,6 +177,8 @@ MODELS: Script = {
     "test/mixes": mixes,
     "test/weather": calls_weather,
     "test/talks": talks,
+    "test/gemini-talks": talks,  # @ai-sdk/google has code execution for models with such names only
+    "test/gemini-mixes": mixes,
     "test/twins": twins,
     "test/both": both,
     "test/bare": bare,

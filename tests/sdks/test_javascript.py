@@ -24,7 +24,11 @@ LEAST_TESTS = {  # by file: so that nothing is passed by testing nothing
     "openai": 35,
     "ai-groq": 20,
     "ai-openai-compatible": 15,
+    "google-genai": 30,
+    "google-genai-interactions": 10,
+    "ai-google": 15,
 }
+OWN = ("GROQ_", "OPENAI_", "NODE_", "GOOGLE_", "GEMINI_")  # what the SDKs read of an environment
 SECONDS = 100.0
 COUNT = re.compile(r"^# (\w+) (\d+)$", re.MULTILINE)  # the last lines of node:test in TAP
 
@@ -60,7 +64,7 @@ def test_sdk(belljar: Belljar, impatient: str, name: str) -> None:
         "BELLJAR_IMPATIENT_URL": impatient,
         "BELLJAR_KEYED_URL": belljar.listen(api_key=("right",)),
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GROQ_", "OPENAI_", "NODE_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
     done = subprocess.run(
         ["node", "--test-reporter=tap", f"{name}.test.mjs"],
         cwd=FOLDER,

@@ -130,6 +130,9 @@ class ToyDialect:
     def write_count(self, tokens: int, request: Request) -> bytes:
         return write_json({"tokens": tokens})
 
+    def lenient(self) -> ToyDialect:
+        return self
+
     def read_key(self, incoming: Incoming) -> str | None:
         return incoming.headers.get("authorization", "").removeprefix("Bearer ") or None
 
@@ -150,7 +153,7 @@ class ToyDialect:
     def write_model(self, model: ModelInfo) -> bytes:
         return write_json({"id": model.id})
 
-    def write_error(self, error: BelljarError, request: Request | None) -> Reply:
+    def write_error(self, error: BelljarError, request: Request | None, request_id: str = "") -> Reply:
         headers = {} if error.retry_after is None else {"retry-after": f"{error.retry_after:g}"}
         return Reply(status=error.status, body=write_json({"toy": str(error)}), headers=headers)
 

@@ -9,9 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from belljar.dialects.base import Incoming
+from belljar.dialects.base import Incoming, read_bearer
 from belljar.errors import Forbidden, HostError, Unauthorized
-from belljar.server.app import read_bearer
 from belljar.server.guard import Guard, host_name
 from belljar.server.keys import Keys, is_shared, read_keys
 from belljar.server.settings import Settings, is_loopback

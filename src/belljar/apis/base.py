@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from belljar.dialects.base import Incoming, Reply
+from belljar.server.files import FileStore
 from belljar.server.metrics import Metrics
 
 
@@ -22,6 +23,10 @@ class Host(Protocol):
     @property
     def metrics_open(self) -> bool:
         """Whether metrics may be read without a key."""
+
+    @property
+    def files(self) -> FileStore:
+        """Files that clients have uploaded."""
 
     def facts(self) -> Mapping[str, Any]:
         """What sandboxes are doing now."""

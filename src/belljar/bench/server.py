@@ -17,93 +17,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from belljar.bench import machine
-from belljar.bench.server_answer import Step
+from belljar.bench.server_contestants import (
+    BELLJAR,
+    CLIENTS,
+    CODED,
+    CONTESTANTS,
+    DIALECTS,
+    DIRECT,
+    MANY,
+    RELAY,
+    SECTIONS,
+    TARGETS,
+    TURNS,
+    Contestant,
+)
 from belljar.bench.server_load import Result, Work
 from belljar.bench.server_processes import Load, Server, loading, quiet, serving
-from belljar.bench.stats import Summary, Target, Verdict, summarise
-from belljar.scripted.scripts import ANSWER
+from belljar.bench.stats import Summary, Verdict, summarise
 
 SCHEMA = 1
-MODEL = "scripted-model"
-CLIENTS = (1, 16, 64)
-MANY = 64
 QUIET_SECONDS = 0.5
-PACE_SECONDS = 0.04  # between two of one client's requests with an execution: the stock of sandboxes is full again
-PACED_LONGER = 2.0
 WARM_UP_SECONDS = 0.3
 WARM_UP_CLIENTS = 16
 
-DIRECT, RELAY, BELLJAR = "direct", "bare relay", "belljar"
-TURNS, CODED, BACK_TO_BACK = "direct, two turns", "belljar, one execution", "the same, without a pause"
-SECTIONS = ("direct", "relay", "belljar", "code")
-
 Say = Callable[[str], None]
-
-_QUESTION = {"role": "user", "content": "Say something about a fox, a dog and what the one does with the other."}
-_CALL = {"id": "call_0", "type": "function", "function": {"name": "python", "arguments": '{"code": "print(1)"}'}}
-_CODE_SCHEMA = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
-_TOOLS = [{"type": "function", "function": {"name": "python", "description": "Runs code.", "parameters": _CODE_SCHEMA}}]
-_CHAT = {"model": MODEL, "messages": [_QUESTION]}
-
-PLAIN = (Step(body=_CHAT, text=ANSWER),)
-TWO_TURNS = (
-    Step(body=_CHAT | {"tools": _TOOLS}, calls=1),
-    Step(
-        body=_CHAT
-        | {
-            "tools": _TOOLS,
-            "messages": [
-                _QUESTION,
-                {"role": "assistant", "content": None, "tool_calls": [_CALL]},
-                {"role": "tool", "tool_call_id": "call_0", "content": "1\n"},
-            ],
-        },
-        text=ANSWER,
-    ),
-)
-WITH_CODE = (Step(body=_CHAT | {"tools": [{"type": "code_interpreter"}]}, text=ANSWER, output="1"),)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contestant:
-    """A way to have an answer: which server is asked what. `paced` pauses where there is one client; `clients` None is
-    any number of them.
-    """
-
-    name: str
-    section: str
-    server: str
-    steps: tuple[Step, ...]
-    paced: bool = False
-    clients: tuple[int, ...] | None = None
-
-    def pause(self, clients: int) -> float:
-        """Seconds between a client's requests."""
-        return PACE_SECONDS if self.paced and clients == 1 else 0.0
-
-
-CONTESTANTS = (
-    Contestant(name=DIRECT, section="direct", server="upstream", steps=PLAIN),
-    Contestant(name=RELAY, section="relay", server="relay", steps=PLAIN),
-    Contestant(name=BELLJAR, section="belljar", server="belljar", steps=PLAIN),
-    Contestant(name=TURNS, section="code", server="upstream", steps=TWO_TURNS, paced=True, clients=(1,)),
-    Contestant(name=CODED, section="code", server="belljar", steps=WITH_CODE, paced=True),
-    Contestant(name=BACK_TO_BACK, section="code", server="belljar", steps=WITH_CODE, clients=(1,)),
-)
-
-TARGETS = (
-    Target(name="added", what="added to a chat, one client, p50", unit="ms", bound=0.8),
-    Target(name="added_streaming", what="the same, streaming", unit="ms", bound=0.8),
-    Target(name="added_first", what="the same, to the first token", unit="ms", bound=0.8),
-    Target(
-        name="share", what="requests a second, 16 clients: belljar / bare relay", unit="ratio", bound=0.5, at_least=True
-    ),
-    Target(name="share_streaming", what="the same, streaming", unit="ratio", bound=0.5, at_least=True),
-    Target(name="execution", what="added by two turns and one print(1), one client, p50", unit="ms", bound=6),
-    Target(name="execution_streaming", what="the same, streaming", unit="ms", bound=6),
-    Target(name="many_p99", what="64 clients streaming, one execution each, p99", unit="ms", bound=2000),
-    Target(name="many_failed", what="of these, requests that failed", unit="count", bound=0),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +164,9 @@ class Report:
             "many_p99": None if slowest is None else slowest * 1000,
             "many_failed": many.failed if many else None,
         }
+        for dialect in DIALECTS:
+            values[dialect.name] = self.added(dialect.name, BELLJAR, stream=False)
+            values[f"{dialect.name}_streaming"] = self.added(dialect.name, BELLJAR, stream=True)
         return [Verdict(target=target, value=values[target.name]) for target in TARGETS]
 
 
@@ -254,8 +194,7 @@ def plan(settings: Settings) -> Iterator[tuple[Contestant, int, bool]]:
     for clients in settings.clients:
         for stream in (False, True):
             for contestant in CONTESTANTS:
-                fits = contestant.clients is None or clients in contestant.clients
-                if contestant.section in settings.only and fits:
+                if contestant.takes_part(settings.only, clients):
                     yield contestant, clients, stream
 
 
@@ -305,7 +244,7 @@ async def _warm_up(report: Report, servers: Mapping[str, Server], load: Load, sa
     say("warming up")
     for contestant in CONTESTANTS:
         for stream in (False, True):
-            if contestant.section in report.settings.only:
+            if contestant.takes_part(report.settings.only):
                 tally = Tally(contestant=contestant, clients=WARM_UP_CLIENTS, stream=stream)
                 result = await _slice(tally, WARM_UP_SECONDS, servers, load)
                 for reason, count in result.failures.items():
@@ -321,11 +260,10 @@ async def _slice(tally: Tally, seconds: float, servers: Mapping[str, Server], lo
     work = Work(
         host="127.0.0.1",
         port=server.port,
-        path="/v1/chat/completions",
         steps=list(tally.contestant.steps),
         stream=tally.stream,
         clients=tally.clients,
-        seconds=seconds * (PACED_LONGER if pause else 1),
+        seconds=tally.contestant.seconds(seconds, tally.clients),
         pause=pause,
     )
     result = await load.run(work)

@@ -22,6 +22,7 @@ import msgspec
 import uvloop
 
 from belljar.bench.server_answer import SHOWN, Answer, Step
+from belljar.bench.server_wires import WIRES
 
 PATIENCE = 10.0  # seconds after which an answer is given up
 AFTER_FAULT = 0.01  # seconds until a client whose request failed asks again
@@ -38,7 +39,6 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int
-    path: str
     steps: list[Step]
     stream: bool
     clients: int
@@ -215,10 +215,12 @@ class _Load:
 
 
 def _request(work: Work, step: Step) -> bytes:
-    body = msgspec.json.encode(step.body | {"stream": work.stream})
+    way = WIRES[step.wire].way(stream=work.stream)
+    body = msgspec.json.encode({**step.body, **way.fields})
+    more = "".join(f"{name}: {value}\r\n" for name, value in way.headers.items())
     head = (
-        f"POST {work.path} HTTP/1.1\r\nhost: {work.host}:{work.port}\r\ncontent-type: application/json\r\n"
-        f"accept: */*\r\nuser-agent: belljar-bench\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"POST {way.path} HTTP/1.1\r\nhost: {work.host}:{work.port}\r\ncontent-type: application/json\r\n"
+        f"accept: */*\r\nuser-agent: belljar-bench\r\n{more}content-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

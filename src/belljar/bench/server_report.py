@@ -7,11 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 from belljar.bench.report import MARKS
-from belljar.bench.server import BELLJAR, CODED, CONTESTANTS, DIRECT, RELAY, TURNS, Report, Row
+from belljar.bench.server import Report, Row
+from belljar.bench.server_contestants import BELLJAR, CODED, CONTESTANTS, DIALECTS, DIRECT, RELAY, TURNS
 from belljar.bench.stats import Summary, Verdict
 
 MODES = {False: "not streaming", True: "streaming"}
-BASES = {RELAY: DIRECT, BELLJAR: DIRECT, CODED: TURNS}  # what is added is added to that
+BASES = {  # what is added is added to that
+    **{RELAY: DIRECT, BELLJAR: DIRECT, CODED: TURNS},
+    **{dialect.name: BELLJAR for dialect in DIALECTS},
+    **{dialect.coded_name: CODED for dialect in DIALECTS},
+}
 NUMBERS = {"ms": "{:.2f} ms", "ratio": "{:.3f}", "count": "{:.0f}"}
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from belljar.bench import server as server_bench
-from belljar.bench import server_report
+from belljar.bench import server_contestants, server_report
 from belljar.bench.report import as_json, as_text
 from belljar.bench.sandbox import SECTIONS, Say, Settings, measure
 from belljar.cli.options import Exit, Positive, exit_table, image_option, profile_option
@@ -43,9 +43,10 @@ Examples:
 
 SERVER_EPILOG = f"""\b
 Examples:
-  belljar bench server                        everything, in less than three minutes
+  belljar bench server                        everything, in about three minutes
   belljar bench server --quick                everything, roughly, in half a minute
   belljar bench server --only direct --only belljar --clients 1
+  belljar bench server --only dialects        other dialects beside chat completions
   belljar bench server --json > figures.json
 
 {exit_table(EXITS | {Exit.HOST: "a server did not start here"})}
@@ -91,16 +92,16 @@ def sandbox(json: bool, quick: bool, only: tuple[str, ...], profile: str, image:
 )
 @click.option(
     "--clients",
-    type=click.Choice([str(count) for count in server_bench.CLIENTS]),
+    type=click.Choice([str(count) for count in server_contestants.CLIENTS]),
     multiple=True,
     help="Measure with so many clients only; may be given again.",
 )
 @click.option("--quick", is_flag=True, help="Fewer of everything: for a look, not for figures to keep.")
 @click.option(
     "--only",
-    type=click.Choice(server_bench.SECTIONS),
+    type=click.Choice(server_contestants.SECTIONS),
     multiple=True,
-    help="Measure this contestant only; may be given again.",
+    help="Measure this part only; may be given again.",
 )
 @profile_option
 @image_option
@@ -113,9 +114,9 @@ def server(
     Every answer is checked; one that is wrong or missing is told and counted. docs/benchmarks.md says how to read it.
     """
     given = (QUICK_SERVER if quick else {}) | {name: number for name, number in numbers.items() if number is not None}
-    counts = tuple(int(count) for count in clients) or server_bench.CLIENTS
+    counts = tuple(int(count) for count in clients) or server_contestants.CLIENTS
     settings = server_bench.Settings(
-        image=image, profile=profile, only=only or server_bench.SECTIONS, clients=counts, **given
+        image=image, profile=profile, only=only or server_contestants.SECTIONS, clients=counts, **given
     )
     report = asyncio.run(_measure(lambda say: server_bench.measure(settings, say)))
     click.echo(json_text.dumps(server_report.as_json(report), indent=1) if json else server_report.as_text(report))

@@ -27,7 +27,7 @@ from belljar.server.app import App
 from belljar.server.keys import Keys, is_shared, read_keys
 from belljar.server.serve import listen, run, url_of
 from belljar.server.service import Service
-from belljar.server.settings import Settings, Stock
+from belljar.server.settings import Keep, Settings, Stock
 from belljar.upstream.catalog import Catalog, UpstreamState
 from belljar.upstream.discover import find_upstreams
 
@@ -82,6 +82,7 @@ More than one upstream, and what a model can do, is said in the configuration fi
 @field_options(Settings)
 @field_options(Stock)
 @field_options(Budget, BUDGET_NAMES)
+@field_options(Keep)
 @sandbox_options
 @click.pass_context
 def serve(
@@ -102,6 +103,7 @@ def serve(
     settings = take_fields(Settings, options)
     stock = take_fields(Stock, options)
     budget = take_fields(Budget, options, BUDGET_NAMES)
+    keep = take_fields(Keep, options)
     limits = take_limits(options)
     try:
         settings.check_exposure()
@@ -117,7 +119,7 @@ def serve(
     pool = Pool(image, limits=limits, profile=profile, **vars(stock))
     warn(settings, profile)
     announcement = Announcement(settings, keys, url_of(sockets[0], settings.host), catalog, pool)
-    return run(Service(catalog, pool, budget), settings, keys, sockets, announcement.say)
+    return run(Service(catalog, pool, budget, keep), settings, keys, sockets, announcement.say)
 
 
 def make_catalog(sources: Sources) -> Catalog:

@@ -74,7 +74,7 @@ class Route:
     action: str
 
 
-ACTIONS = ("generate", "count", "models", "model")
+ACTIONS = ("generate", "count", "models", "model", "kept", "cancel", "delete")
 
 
 class Dialect(Protocol):
@@ -90,6 +90,9 @@ class Dialect(Protocol):
         """Whether a request at a path that other dialects serve as well is surely meant for this one. Where nobody
         claims it, the first dialect by name has it.
         """
+
+    def lenient(self) -> Dialect:
+        """The same, without the vendor's refusals of what could well be done."""
 
     def read_key(self, incoming: Incoming) -> str | None:
         """The API key that a client sent, where this vendor's SDKs put it."""
@@ -109,8 +112,29 @@ class Dialect(Protocol):
     def write_model(self, model: ModelInfo) -> bytes:
         """One model."""
 
-    def write_error(self, error: BelljarError, request: Request | None) -> Reply:
+    def write_error(self, error: BelljarError, request: Request | None, request_id: str = "") -> Reply:
         """An error before the first byte of an answer; `request` where it could be read."""
+
+
+class KeepingDialect(Dialect, Protocol):
+    """A dialect whose answers can be kept: it has routes with the actions "kept", "cancel" and "delete", whose paths
+    hold the answer's `id`. Its writers give the answer an id that ends in "_" and what `Start.request_id` ends in.
+    """
+
+    def read_view(self, incoming: Incoming, request: Request) -> Request:
+        """A kept request, changed so that its writer writes what is asked for now: a body or a stream, from where on.
+        The writer's `fold` is then given answers that go on (`finish` and `error` are None) or have failed, too.
+        Raises ClientError.
+        """
+
+    def write_deleted(self, identity: str) -> bytes:
+        """An answer has been forgotten."""
+
+
+def read_bearer(incoming: Incoming) -> str | None:
+    """The token of an Authorization header (RFC 6750)."""
+    scheme, _, token = incoming.headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

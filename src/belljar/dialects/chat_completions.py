@@ -10,9 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from belljar.dialects.base import Incoming, Reply, Route, Start, Writer, read_json, write_json
+from belljar.dialects.base import Dialect, Incoming, Reply, Route, Start, Writer, read_bearer, read_json, write_json
 from belljar.dialects.chat_errors import write_error
-from belljar.dialects.chat_fields import (
+from belljar.dialects.chat_messages import read_messages
+from belljar.dialects.chat_settings import (
+    FORMATS,
+    KEY,
+    PASSTHROUGH,
+    SYSTEMS,
+    TIERS,
+    VERSION_HEADER,
+    VERSIONS,
+    Settings,
+)
+from belljar.dialects.chat_tools import Tools, read_tools
+from belljar.dialects.chat_writer import ChatWriter
+from belljar.dialects.fields import (
     Check,
     bias,
     filled,
@@ -33,19 +46,6 @@ from belljar.dialects.chat_fields import (
     whole,
     words,
 )
-from belljar.dialects.chat_messages import read_messages
-from belljar.dialects.chat_settings import (
-    FORMATS,
-    KEY,
-    PASSTHROUGH,
-    SYSTEMS,
-    TIERS,
-    VERSION_HEADER,
-    VERSIONS,
-    Settings,
-)
-from belljar.dialects.chat_tools import Tools, read_tools
-from belljar.dialects.chat_writer import ChatWriter
 from belljar.errors import BelljarError
 from belljar.model import Format, ModelInfo, Request
 
@@ -132,10 +132,13 @@ class ChatCompletions:
         """Not served: no route has this action."""
         return write_json({"total_tokens": tokens})
 
+    def lenient(self) -> Dialect:
+        """The same: this vendor refuses nothing that could be done."""
+        return self
+
     def read_key(self, incoming: Incoming) -> str | None:
         """The bearer token."""
-        scheme, _, key = incoming.headers.get("authorization", "").partition(" ")
-        return key.strip() or None if scheme.lower() == "bearer" else None
+        return read_bearer(incoming)
 
     def read_request(self, incoming: Incoming) -> Request:
         """What is asked for. Raises BadRequest."""
@@ -164,7 +167,7 @@ class ChatCompletions:
         """One model."""
         return write_json(_model(model))
 
-    def write_error(self, error: BelljarError, request: Request | None) -> Reply:
+    def write_error(self, error: BelljarError, request: Request | None, request_id: str = "") -> Reply:
         """An error before the first byte of an answer."""
         return write_error(error, request)
 

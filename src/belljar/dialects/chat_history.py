@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from belljar.dialects.chat_fields import listing, mapping, maybe, text
-from belljar.dialects.chat_files import read_base64
+from belljar.dialects.attached import read_base64
 from belljar.dialects.chat_settings import PYTHON
+from belljar.dialects.fields import listing, mapping, maybe, text
 from belljar.model import Call, CallResult, Image, Message, Part, Reasoning, Role, Text
 from belljar.partial import read_code, write_code
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from belljar.dialects.chat_fields import (
+from belljar.dialects.attached import Attachments, is_data_url, read_base64, read_data_url, read_document
+from belljar.dialects.chat_history import read_history
+from belljar.dialects.fields import (
     filled,
     kind_of,
     listing,
@@ -22,8 +24,6 @@ from belljar.dialects.chat_fields import (
     text,
     words,
 )
-from belljar.dialects.chat_files import Attachments, is_data_url, read_base64, read_data_url, read_document
-from belljar.dialects.chat_history import read_history
 from belljar.model import Call, CallResult, File, Image, Message, Part, Role, Text
 
 MAX_MESSAGES = 10_000

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from belljar.dialects.base import write_json
+from belljar.dialects import shown
+from belljar.dialects.shown import output_of
 from belljar.events import CallItem, Finish, TurnEnded
-from belljar.execution import Execution, Result
+from belljar.execution import Execution
 from belljar.model import Usage
 from belljar.partial import write_code
 
@@ -25,8 +26,6 @@ LEGACY_FINISHES = FINISHES | {Finish.CALLS: "function_call"}
 
 # MIME type of something displayed -> its key in `code_results`. Groq's types know `png`; charts are to come.
 PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/svg+xml": "svg"}
-# What stands for a displayed value in words, the best first.
-WORDS = ("text/plain", "text/markdown", "text/latex", "text/html", "application/json")
 
 
 # --- executed tools ---------------------------------------------------------------------------------------------------
@@ -65,31 +64,9 @@ def _compound_end(execution: Execution) -> dict[str, Any]:
     return {"output": output_of(execution), **({"code_results": pictures} if pictures else {})}
 
 
-def output_of(execution: Execution) -> str:
-    """What a person would see of it in words: stdout, stderr, values displayed, the traceback."""
-    values = [words_of(result) for result in execution.results]
-    pieces = [execution.stdout, execution.stderr, *values]
-    if execution.error is not None:
-        error = execution.error
-        pieces.append(error.traceback or f"{error.name}: {error.value}")
-    return "".join(piece if piece.endswith("\n") else f"{piece}\n" for piece in pieces if piece)
-
-
-def words_of(result: Result) -> str:
-    """A displayed value in words; "" for a picture, which shows itself."""
-    if any(kind in result.data for kind in PICTURES):
-        return ""
-    value = next((result.data[kind] for kind in WORDS if kind in result.data), "")
-    return value if isinstance(value, str) else write_json(value).decode()
-
-
 def pictures_of(execution: Execution) -> list[dict[str, Any]]:
     """An entry of `code_results` for each picture, in the best of its types; bytes are base64 once written."""
-    return [
-        next({key: result.data[kind]} for kind, key in PICTURES.items() if kind in result.data)
-        for result in execution.results
-        if any(kind in result.data for kind in PICTURES)
-    ]
+    return [{PICTURES[kind]: content} for kind, content in shown.pictures_of(execution)]
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------

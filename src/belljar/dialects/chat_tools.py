@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from belljar.dialects.chat_fields import filled, flag, kind_of, mapping, maybe, member, refuse, text, texts, words
 from belljar.dialects.chat_settings import CODE_INTERPRETER, PYTHON, SYSTEMS, UNAVAILABLE, System
+from belljar.dialects.fields import filled, flag, kind_of, mapping, maybe, member, refuse, text, texts, words
 from belljar.model import Choice, Function, Mode
 
 MAX_TOOLS = 128

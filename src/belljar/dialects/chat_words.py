@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from belljar.dialects.chat_settings import Settings
-from belljar.dialects.chat_shapes import output_of
+from belljar.dialects.shown import output_of
 from belljar.events import Answer, CallItem, ReasoningItem, TextItem, turn_break
 from belljar.execution import Execution
 

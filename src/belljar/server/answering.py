@@ -41,16 +41,32 @@ class Work:
             count(self)
 
 
-async def generate(work: Work, dialect: Dialect, request: Request, events: AsyncGenerator[Event, None]) -> None:
-    """Answer a request. Raises BelljarError, for `fail` to write."""
+def start_of(exchange: Exchange) -> Start:
+    """What the writer of a new answer is told."""
+    return Start(request_id=exchange.id, created=int(time.time()))
+
+
+async def generate(
+    work: Work,
+    dialect: Dialect,
+    request: Request,
+    events: AsyncGenerator[Event, None],
+    start: Start | None = None,
+    *,
+    again: bool = False,
+) -> None:
+    """Answer a request. `start` is that of a kept answer; one that is written `again` is not counted again.
+
+    Raises BelljarError, for `fail` to write.
+    """
     exchange = work.exchange
     work.request = request
-    writer = work.writer = dialect.writer(request, Start(request_id=exchange.id, created=int(time.time())))
+    writer = work.writer = dialect.writer(request, start or start_of(exchange))
     exchange.watch()
     try:
         if request.stream:
             exchange.plan_beats(1, writer.heartbeat, writer.media_type)
-            await _stream(exchange, work.tally, writer, events)
+            await _stream(exchange, Tally(dialect=dialect.name) if again else work.tally, writer, events)
         else:
             exchange.plan_beats(PATIENCE, dialect.heartbeat, JSON)
             await _whole(exchange, work.tally, writer, events)
@@ -68,7 +84,7 @@ async def fail(work: Work, error: BelljarError, *, closing: bool) -> None:
     if exchange.started and work.writer is not None and work.tally.stream:
         await exchange.write(work.writer.write(Failed(error=error)), more=False)
         return
-    reply = work.dialect.write_error(error, work.request) if work.dialect else plain_error(error)
+    reply = work.dialect.write_error(error, work.request, exchange.id) if work.dialect else plain_error(error)
     if closing:
         exchange.extra.append((b"connection", b"close"))
     await exchange.reply(reply)

@@ -12,21 +12,23 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from starlette.types import Receive, Scope, Send
 
 from belljar import registry
 from belljar.apis.base import Api, Endpoint
-from belljar.dialects.base import Dialect, Incoming, Reply
+from belljar.dialects.base import Dialect, Incoming, KeepingDialect, Reply, Start, read_bearer
 from belljar.errors import AtCapacity, BelljarError, ClientError, ShuttingDown, TooSlow, UnknownPath, WrongMethod
 from belljar.events import Event
 from belljar.model import ModelInfo, Request
-from belljar.server.answering import Work, fail, generate
+from belljar.server.answering import Work, fail, generate, start_of
 from belljar.server.exchange import ClientGone, Exchange
+from belljar.server.files import FileStore
 from belljar.server.guard import Guard
 from belljar.server.keys import Keys
 from belljar.server.logs import log_request
+from belljar.server.memory import Memory, Record
 from belljar.server.metrics import GONE, Metrics, Tally
 from belljar.server.paths import Found, Paths
 from belljar.server.settings import Settings
@@ -41,8 +43,17 @@ STALLED = "client_stalled"
 class Service(Protocol):
     """What answers: belljar.server.service.Service, or a stand-in for tests."""
 
+    files: FileStore
+    memory: Memory
+
     def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """The answer, as it comes; it raises nothing but cancellation."""
+
+    def keep(self, request: Request, dialect: str, start: Start) -> AsyncGenerator[Event, None]:
+        """The same, kept meanwhile."""
+
+    async def begin(self, request: Request, dialect: str, start: Start) -> Record:
+        """The same, written while nobody waits. Raises BelljarError."""
 
     async def count(self, request: Request) -> int:
         """The tokens of a prompt. Raises BelljarError."""
@@ -90,7 +101,8 @@ class App:
         self.state = STARTING
         self.running: dict[int, Exchange] = {}
         self.metrics = Metrics(lambda: len(self.running), service.facts)
-        self._dialects = registry.find("belljar.dialects", "DIALECT") if dialects is None else dict(dialects)
+        found = registry.find("belljar.dialects", "DIALECT") if dialects is None else dialects
+        self._dialects = {name: each.lenient() if settings.lenient else each for name, each in found.items()}
         self._apis = registry.find("belljar.apis", "API") if apis is None else dict(apis)
         self._guard = Guard(settings, has_keys=bool(keys))
         self._paths = self._lay_paths()
@@ -119,6 +131,11 @@ class App:
     def metrics_open(self) -> bool:
         """Whether metrics may be read without a key."""
         return self.settings.metrics_open
+
+    @property
+    def files(self) -> FileStore:
+        """Files that clients have uploaded."""
+        return self.service.files
 
     def facts(self) -> Mapping[str, Any]:
         """What the sandboxes are doing now."""
@@ -199,7 +216,41 @@ class App:
         body = await work.exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
         request = self._owned(work, dialect.read_request(work.exchange.incoming(params, body)))
         work.tally.model, work.tally.stream = request.model, request.stream
-        await generate(work, dialect, request, self.service.answer(request))
+        if request.background:
+            await self._begin(work, dialect, request)
+        elif request.keep:
+            start = start_of(work.exchange)
+            await generate(work, dialect, request, self.service.keep(request, dialect.name, start), start)
+        else:
+            await generate(work, dialect, request, self.service.answer(request))
+
+    async def _begin(self, work: Work, dialect: Dialect, request: Request) -> None:
+        """Have the answer written in the background; who streams looks on."""
+        record = await self.service.begin(request, dialect.name, start_of(work.exchange))
+        if request.stream:
+            await generate(work, dialect, request, self.service.memory.follow(record), record.start)
+        else:
+            await _show(work, dialect, request, record)
+
+    async def _show_kept(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
+        exchange = work.exchange
+        record = self.service.memory.find(exchange.owner, params["id"], dialect.name)
+        request = cast(KeepingDialect, dialect).read_view(exchange.incoming(params), record.request)
+        work.tally.model, work.tally.stream = request.model, request.stream
+        if request.stream:
+            await generate(work, dialect, request, self.service.memory.follow(record), record.start, again=True)
+        else:
+            await _show(work, dialect, request, record)
+
+    async def _cancel(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
+        record = self.service.memory.find(work.exchange.owner, params["id"], dialect.name)
+        await self.service.memory.cancel(record)
+        await _show(work, dialect, record.request, record)
+
+    async def _delete(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
+        await self.service.memory.delete(work.exchange.owner, params["id"], dialect.name)
+        body = cast(KeepingDialect, dialect).write_deleted(params["id"])
+        await work.exchange.reply(Reply(status=200, body=body))
 
     async def _count(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
         body = await work.exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
@@ -302,7 +353,17 @@ _ACTIONS: dict[str, Callable[[App, Work, Dialect, Mapping[str, str]], Awaitable[
     "count": App._count,
     "models": App._list_models,
     "model": App._show_model,
+    "kept": App._show_kept,
+    "cancel": App._cancel,
+    "delete": App._delete,
 }
+
+
+async def _show(work: Work, dialect: Dialect, request: Request, record: Record) -> None:
+    """A kept answer as it is now."""
+    work.request = request
+    body = dialect.writer(request, record.start).fold(record.answer)
+    await work.exchange.reply(Reply(status=200, body=body))
 
 
 def create_app(service: Service, settings: Settings, keys: Keys | None = None, **parts: Any) -> App:
@@ -310,12 +371,6 @@ def create_app(service: Service, settings: Settings, keys: Keys | None = None, *
     app = App(service, settings, keys or Keys(settings.api_key), **parts)
     app.state = SERVING
     return app
-
-
-def read_bearer(incoming: Incoming) -> str | None:
-    """The key of an Authorization header."""
-    scheme, _, key = incoming.headers.get("authorization", "").partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _away(state: str) -> BelljarError:

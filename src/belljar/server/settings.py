@@ -56,6 +56,9 @@ class Settings:
         10.0, "Seconds of silence after which a waiting client is sent something that means nothing.", "N"
     )
     grace: float = _option(5.0, "Seconds that running requests get to end when the server is stopped.", "N", zero=True)
+    lenient: bool = _option(
+        False, "Do what a vendor refuses though it can be done: Qwen-Max with code, but without thinking or streaming."
+    )
     metrics_open: bool = _option(False, "Serve /metrics without a key, too.")
     log_format: str = _choice("text", "How to write the log.", LOG_FORMATS)
     log_level: str = _choice("info", "The least that is logged; info has a line for each request.", LOG_LEVELS)
@@ -105,6 +108,16 @@ class Stock:
     zygotes: int = _option(
         0, "Processes that sandboxes are forked from; 0 means one for each processor, at most 2.", "N", zero=True
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What clients may leave here, and for how long."""
+
+    keep_hours: float = _option(48.0, "Hours for which uploaded files and kept answers stay.", "N")
+    keep_file: int = _option(512 << 20, "Size of an uploaded file, in bytes.")
+    keep_files: int = _option(2 << 30, "Size of all uploaded files of one key, in bytes; of all keys, four times that.")
+    keep_answers: int = _option(256 << 20, "Memory for kept answers, in bytes; the oldest make room.")
 
 
 def is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from belljar.dialects.chat_fields import kind_of, refuse
+from belljar.dialects.fields import kind_of, refuse
 from belljar.model import File
 
 MAX_NAME = 120  # bytes
@@ -30,6 +30,10 @@ ENDINGS = {  # media type -> ending of a name; the first of a type is the one th
     "text/html": (".html", ".htm"),
     "text/xml": (".xml",),
     "text/x-python": (".py",),
+    "text/x-c++": (".cpp", ".cc", ".cxx", ".hpp"),
+    "text/x-java": (".java",),
+    "text/javascript": (".js", ".mjs"),
+    "text/x-typescript": (".ts", ".tsx"),
     "application/json": (".json",),
     "application/x-ndjson": (".jsonl", ".ndjson"),
     "application/xml": (".xml",),
@@ -55,7 +59,20 @@ ENDINGS = {  # media type -> ending of a name; the first of a type is the one th
     BINARY: (".bin",),
 }
 TYPES = {ending: kind for kind, endings in reversed(ENDINGS.items()) for ending in endings}
-SPELLINGS = {"image/jpg": "image/jpeg", "application/x-gzip": "application/gzip", "application/csv": "text/csv"}
+SPELLINGS = {
+    "image/jpg": "image/jpeg",
+    "application/x-gzip": "application/gzip",
+    "application/csv": "text/csv",
+    "application/javascript": "text/javascript",
+    "application/x-javascript": "text/javascript",
+    "application/typescript": "text/x-typescript",
+    "application/x-typescript": "text/x-typescript",
+    "text/typescript": "text/x-typescript",
+    "application/x-python-code": "text/x-python",
+    "text/x-c++src": "text/x-c++",
+    "text/x-cpp": "text/x-c++",
+    "text/x-java-source": "text/x-java",
+}
 VAGUE = ("", BINARY, "text/plain")  # types that looking at the bytes may improve on
 
 MAGIC = {  # the first bytes of a file -> what it is

@@ -1,4 +1,4 @@
-"""Checks of JSON values for chat completions: a check takes a value and its place, and gives the value to be used.
+"""Checks of JSON values that dialects share: a check takes a value and its place, and gives the value to be used.
 
 Promises: a check raises BadRequest and nothing else, whatever the value; the message names the place and says what
 belongs there. Places are written as in "messages.0.content".
