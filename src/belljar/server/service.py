@@ -7,15 +7,15 @@ when none can be had is refused before a model is asked; closing the stream give
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from belljar import registry
 from belljar.conversation import attach
-from belljar.errors import AtCapacity, BadRequest, BelljarError, UnknownModel
-from belljar.events import Event, Failed
-from belljar.loop import Budget, Models, run
+from belljar.errors import AtCapacity, BadRequest, UnknownModel
+from belljar.events import Event
+from belljar.loop import Budget, Job, Models, run_job
 from belljar.model import File, ModelInfo, Request
 from belljar.sandbox.pool import Pool
 from belljar.tools.base import Tool, ToolFactory
@@ -41,17 +41,9 @@ class Service:
         await self.catalog.close()
         await self.pool.close()
 
-    async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
+    def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """The answer, as it comes. Ends in one Finished or Failed."""
-        try:
-            models = await self._models(request)
-            request, tools = self._equip(request)
-        except BelljarError as error:
-            yield Failed(error=error)
-            return
-        async with aclosing(run(request, models, tools, self._budget)) as events:
-            async for event in events:
-                yield event
+        return run_job(lambda: self._prepare(request), self._budget)
 
     async def models(self) -> Sequence[ModelInfo]:
         """Every model that can be asked for."""
@@ -68,6 +60,12 @@ class Service:
         """What the sandboxes are doing now, for health checks and metrics."""
         return self.pool.facts
 
+    async def _prepare(self, request: Request) -> Job:
+        """Who answers, and with what. Raises UnknownModel, AtCapacity, BadRequest."""
+        models = await self._models(request)
+        request, tools = self._equip(request)
+        return Job(request=request, models=models, tools=tools)
+
     async def _models(self, request: Request) -> Models:
         """Who plans and who answers. Raises UnknownModel."""
         planner = await self.catalog.resolve(request.planning or request.model)
@@ -79,9 +77,10 @@ class Service:
         if request.builtin and self.pool.is_full:
             raise AtCapacity("at capacity: all sandboxes are in use, and the queue is full")
         messages, files = attach(request.messages, to_sandbox=bool(request.builtin))
-        self._check_size(files)
+        if files:
+            self._check_size(files)
         tools = [self._factories[name](self.pool, files) for name in request.builtin]
-        return replace(request, messages=messages) if messages != request.messages else request, tools
+        return replace(request, messages=messages) if messages is not request.messages else request, tools
 
     def _check_size(self, files: Sequence[File]) -> None:
         size, room = sum(len(file.data) for file in files), self.pool.limits.files_bytes
