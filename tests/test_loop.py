@@ -452,10 +452,11 @@ async def test_results_in_a_row_are_one_message_in_words() -> None:
 
 
 async def test_another_model_writes_the_answer() -> None:
-    planner, answerer = FakeModel(call(CODE), say("draft"), identity="p"), FakeModel(say("final"), identity="a")
+    draft = [ReasoningDelta(text="hm"), *say("dra", "ft")]
+    planner, answerer = FakeModel(call(CODE), draft, identity="p"), FakeModel(say("final"), identity="a")
     events, _ = await answer(planner, ask(), answerer=answerer)
     whole = fold(events)
-    assert (whole.text, whole.reasoning) == ("final", "draft")
+    assert (whole.text, whole.reasoning) == ("final", "hm\n\ndraft")
     assert [t.model for t in whole.turns] == ["p", "p", "a"]
     assert "draft" not in str(answerer.asked[0].messages)
 

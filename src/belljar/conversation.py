@@ -6,13 +6,16 @@ Pure: values in, values out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TypeGuard
+
+from msgspec.structs import replace
 
 from belljar.errors import BadRequest
 from belljar.execution import WORK_FOLDER
 from belljar.model import Call, CallResult, File, Image, Message, Part, Reasoning, Role, Text
 from belljar.partial import read_code
+
+CALL_PARTS = (Call, CallResult)
 
 
 def attach(messages: Sequence[Message], *, to_sandbox: bool) -> tuple[tuple[Message, ...], tuple[File, ...]]:
@@ -21,6 +24,8 @@ def attach(messages: Sequence[Message], *, to_sandbox: bool) -> tuple[tuple[Mess
     `to_sandbox` says whether code can read them: then the words name the path. Otherwise the words are the file's own
     text. Raises BadRequest for a file that is no text where no code can read it.
     """
+    if not any(isinstance(part, File) for message in messages for part in message.parts):
+        return tuple(messages), ()
     files: dict[str, File] = {}
     attached = tuple(
         Message(role=m.role, name=m.name, parts=tuple(_attached(part, files, to_sandbox) for part in m.parts))
@@ -93,6 +98,8 @@ def flatten(messages: Sequence[Message]) -> tuple[Message, ...]:
 
     Results in a row become one message, as chat templates want users and assistants to take turns.
     """
+    if not any(_is_builtin(part) for message in messages for part in message.parts):
+        return tuple(messages)
     flat: list[Message] = []
     joins = False
     for message in messages:
@@ -107,7 +114,7 @@ def flatten(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def _flat(message: Message) -> Message:
-    if not any(isinstance(part, Call | CallResult) and part.builtin for part in message.parts):
+    if not any(_is_builtin(part) for part in message.parts):
         return message
     role = Role.USER if message.role is Role.TOOL else message.role
     return Message(role=role, name=message.name, parts=tuple(_flat_part(part) for part in message.parts))
@@ -141,6 +148,10 @@ def _with_last(parts: Sequence[Part], most: int) -> tuple[Part, ...]:
             most -= len(part.images)
         kept.append(part)
     return tuple(reversed(kept))
+
+
+def _is_builtin(part: Part) -> bool:
+    return isinstance(part, CALL_PARTS) and part.builtin
 
 
 def _is_result(part: Part) -> TypeGuard[CallResult]:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from belljar.errors import BelljarError
 from belljar.execution import Execution, Output, Result
@@ -31,32 +32,28 @@ class Finish(enum.StrEnum):
     FILTERED = "filtered"  # by the upstream's content filter
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TurnStarted:
+class TurnStarted(msgspec.Struct, frozen=True, kw_only=True):
     """A model begins; `turn` counts from 0. `extra` is what its upstream says of itself (system_fingerprint)."""
 
     turn: int
     model: str
-    extra: Extra = field(default_factory=dict)
+    extra: Extra = {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(msgspec.Struct, frozen=True, kw_only=True):
     """More of its reasoning."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
     """More of its answer. `extra` may hold the upstream's `logprobs` of this piece."""
 
     text: str
     extra: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallOpened:
+class CallOpened(msgspec.Struct, frozen=True, kw_only=True):
     """It begins to call a tool."""
 
     call: str
@@ -64,8 +61,7 @@ class CallOpened:
     builtin: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArgumentsDelta:
+class ArgumentsDelta(msgspec.Struct, frozen=True, kw_only=True):
     """More of a call's arguments: of a built-in tool the code itself, of a client's function the JSON text.
 
     The deltas of a call, joined, are a prefix of what `CallReady` says, or all of it.
@@ -75,50 +71,44 @@ class ArgumentsDelta:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallReady:
+class CallReady(msgspec.Struct, frozen=True, kw_only=True):
     """The call is complete. `arguments` is the code of a built-in tool, the JSON text for a client's function."""
 
     call: str
     arguments: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TurnEnded:
+class TurnEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The model's turn is over. `usage` is None where its upstream counted nothing."""
 
     turn: int
     model: str
     finish: Finish
     usage: Usage | None = None
-    extra: Extra = field(default_factory=dict)
+    extra: Extra = {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallStarted:
+class CallStarted(msgspec.Struct, frozen=True, kw_only=True):
     """The code of a built-in call begins to run."""
 
     call: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallOutput:
+class CallOutput(msgspec.Struct, frozen=True, kw_only=True):
     """Text that the running code wrote."""
 
     call: str
     output: Output
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallShown:
+class CallShown(msgspec.Struct, frozen=True, kw_only=True):
     """Something that the running code displayed: the last value, a plot, a table."""
 
     call: str
     result: Result
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallClosed:
+class CallClosed(msgspec.Struct, frozen=True, kw_only=True):
     """The built-in call is over. `text` is what the model is told of it."""
 
     call: str
@@ -126,16 +116,14 @@ class CallClosed:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """The answer is complete. `queue_seconds` were spent waiting for a sandbox."""
 
     finish: Finish
     queue_seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """The answer ends here, with an error."""
 
     error: BelljarError
@@ -167,25 +155,22 @@ class LanguageModel(Protocol):
 # --- the same, folded -------------------------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True, slots=True)
-class TextItem:
+class TextItem(msgspec.Struct, kw_only=True):
     """Words of the answer, of one turn."""
 
     turn: int
     text: str
-    extras: list[Mapping[str, Any]] = field(default_factory=list)
+    extras: list[Mapping[str, Any]] = []
 
 
-@dataclass(kw_only=True, slots=True)
-class ReasoningItem:
+class ReasoningItem(msgspec.Struct, kw_only=True):
     """Reasoning of one turn."""
 
     turn: int
     text: str
 
 
-@dataclass(kw_only=True, slots=True)
-class CallItem:
+class CallItem(msgspec.Struct, kw_only=True):
     """A call; `execution` and `text` (what the model was told) are those of a built-in one that is over.
 
     `started` says whether its code ran at all: it does not where a budget is used up.
@@ -204,13 +189,12 @@ class CallItem:
 Item = TextItem | ReasoningItem | CallItem
 
 
-@dataclass(kw_only=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, kw_only=True):
     """A whole answer: its items in their order, every turn's usage by model, how it ended."""
 
-    items: list[Item] = field(default_factory=list)
-    turns: list[TurnEnded] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
+    items: list[Item] = []
+    turns: list[TurnEnded] = []
+    extra: dict[str, Any] = {}
     finish: Finish | None = None
     queue_seconds: float = 0.0
     error: BelljarError | None = None

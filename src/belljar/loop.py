@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import replace
 
 from belljar.conversation import flatten, offer, say, show_last, tell, without_thoughts
 from belljar.errors import AtCapacity, BelljarError, HostError, ToolUseFailed, UpstreamRefused
@@ -36,6 +37,7 @@ from belljar.events import (
     TextDelta,
     TurnEnded,
     TurnEvent,
+    turn_break,
 )
 from belljar.execution import Execution, GuestError, Outcome, Output, Result
 from belljar.formats import check_format, fault
@@ -55,6 +57,7 @@ MOST_NAMED = 64  # characters of a name that a model made up
 CUT_OFF = (Finish.LENGTH, Finish.FILTERED)  # a turn that was not written to its end
 REFUSALS = (400, 422)  # statuses of an upstream that does not take a request of this kind
 REASONING_KEY = "reasoning_key"  # in TurnEnded.extra: under which its upstream wants reasoning back
+CALL_EVENTS = (CallOpened, ArgumentsDelta, CallReady)
 LENGTH_OPTIONS = ("max_completion_tokens", "max_tokens")
 _NO_NAME = re.compile("[^A-Za-z0-9_-]")
 
@@ -69,26 +72,44 @@ class Budget:
     told: int = field(default=200_000, metadata={"help": "Characters of output that a model is told in one request."})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Models:
+class Models(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers: `planner` does the work, `answerer` writes the last answer (the same one, as a rule)."""
 
     planner: LanguageModel
     answerer: LanguageModel
 
 
-async def run(
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A request with all that it takes. `request.messages` hold no File parts any more (conversation.attach)."""
+
+    request: Request
+    models: Models
+    tools: Sequence[Tool] = ()
+
+
+def run(
     request: Request, models: Models, tools: Sequence[Tool], budget: Budget | None = None
 ) -> AsyncGenerator[Event, None]:
-    """The answer to a request, as it comes. Raises nothing: what goes wrong is a Failed. `tools` are closed at the end.
+    """The answer to a request, as it comes, then the tools are closed. Raises nothing: what goes wrong is a Failed."""
 
-    `request.messages` hold no File parts any more (conversation.attach).
-    """
-    loop = _Loop(request, models, tools, budget or Budget())
+    async def prepare() -> Job:
+        return Job(request=request, models=models, tools=tools)
+
+    return run_job(prepare, budget or Budget())
+
+
+async def run_job(prepare: Callable[[], Awaitable[Job]], budget: Budget) -> AsyncGenerator[Event, None]:
+    """The same for a request that has to be prepared first, where that may fail, too."""
+    tools: Sequence[Tool] = ()
     try:
-        async with aclosing(loop.events()) as events:
-            async for event in events:
-                yield event
+        job = await prepare()
+        tools = job.tools
+        loop = _Loop(job.request, job.models, tools, budget)
+        for step in loop.steps():
+            async with aclosing(step) as events:
+                async for event in events:
+                    yield event
+        yield loop.finished()
     except BelljarError as error:
         yield Failed(error=error)
     except Exception:
@@ -162,10 +183,11 @@ class _Loop:
     """One request on its way."""
 
     def __init__(self, request: Request, models: Models, tools: Sequence[Tool], budget: Budget) -> None:
-        self._request = request
-        self._models = models
         if request.choice.mode is Mode.NONE:  # then nothing is said of them either
             tools = ()
+        messages = request.messages if tools else flatten(request.messages)
+        self._request = request if messages is request.messages else replace(request, messages=messages)
+        self._models = models
         self._tools = tools
         self._own = {function.name for function in request.functions}
         names = {name: tool for tool in tools for name in (tool.name, *tool.aliases)}
@@ -174,8 +196,9 @@ class _Loop:
         self._calls_left = budget.calls if request.max_calls is None else min(budget.calls, request.max_calls)
         self._told_left = budget.told
         self._deadline = time.monotonic() + budget.seconds
-        self._messages = show_last(request.messages if tools else flatten(request.messages), MOST_IMAGES)
+        self._messages = show_last(messages, MOST_IMAGES) if tools else list(messages)
         self._turn_count = 0
+        self._finish = Finish.STOP
         self._called = False  # whether the model has called anything yet
         self._completion_tokens = 0
         self._seen = {part.id for message in self._messages for part in message.parts if isinstance(part, Call)}
@@ -183,29 +206,27 @@ class _Loop:
         self._apart = bool(tools) and models.planner is not models.answerer
         self._held = bool(tools) and request.format is not None
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """All of them. Raises BelljarError."""
+    def steps(self) -> Iterator[AsyncGenerator[Event, None]]:
+        """Turns and calls, each to be run to its end before the next is asked for. Raises BelljarError, as they do."""
         turn: _Turn | None = None
         while not self._is_over():
             turn = _Turn()
-            async with aclosing(self._run_turn(turn)) as events:
-                async for event in events:
-                    yield event
+            yield self._run_turn(turn)
             if not turn.calls:
                 break
             if turn.finish in CUT_OFF:  # in the middle of a call: half of a code is not run
-                yield self._finished(turn.finish)
+                self._finish = turn.finish
                 return
-            async with aclosing(self._run_calls(turn)) as events:
-                async for event in events:
-                    yield event
+            yield self._run_calls(turn)
             if self._calls_client(turn):
-                yield self._finished(Finish.CALLS)
+                self._finish = Finish.CALLS
                 return
             turn = None
-        async with aclosing(self._end(turn)) as events:
-            async for event in events:
-                yield event
+        yield from self._end(turn)
+
+    def finished(self) -> Finished:
+        """The end, when all steps are done."""
+        return Finished(finish=self._finish, queue_seconds=sum([tool.queue_seconds for tool in self._tools]))
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -221,7 +242,7 @@ class _Loop:
                 turn.begun = True
                 if isinstance(event, CallOpened):
                     calls[event.call] = self._open(turn, event)
-                if isinstance(event, CallOpened | ArgumentsDelta | CallReady):
+                if isinstance(event, CALL_EVENTS):
                     call = calls[event.call]
                     shown = call.take(event)
                     if not call.silent:
@@ -232,8 +253,9 @@ class _Loop:
                         yield own
         self._check(turn)
         self._called = self._called or any(not call.silent for call in turn.calls.values())
-        spoken = [call.as_part() for call in turn.calls.values()]
-        self._messages.append(say("".join(turn.reasoning), turn.text, spoken, key=turn.reasoning_key))
+        if self._tools:  # else there is no other turn
+            spoken = [call.as_part() for call in turn.calls.values()]
+            self._messages.append(say("".join(turn.reasoning), turn.text, spoken, key=turn.reasoning_key))
 
     def _pass_on(self, turn: _Turn, event: TurnEvent) -> list[Event]:
         """What the client sees of it: text that may turn out not to be the answer is held back, or is reasoning."""
@@ -241,7 +263,10 @@ class _Loop:
             turn.texts.append(event.text)
             if turn.final or not (self._apart or self._held):
                 return [event]
-            return [ReasoningDelta(text=event.text)] if self._apart else []
+            if not self._apart:
+                return []
+            gap = turn_break("".join(turn.reasoning), event.text) if len(turn.texts) == 1 else ""
+            return [ReasoningDelta(text=gap + event.text)]
         if isinstance(event, ReasoningDelta):
             turn.reasoning.append(event.text)
         elif isinstance(event, TurnEnded):
@@ -275,6 +300,8 @@ class _Loop:
 
     def _planning_request(self, model: LanguageModel) -> Request:
         request, choice = self._request, self._request.choice
+        if not self._tools:  # the only turn
+            return request
         if self._called and (choice.name or choice.mode is Mode.REQUIRED):
             choice = Choice(mode=Mode.AUTO)  # it has done what it had to; else it could never answer
         return replace(
@@ -282,7 +309,7 @@ class _Loop:
             messages=self._offered(model),
             functions=self._offered_functions(),
             choice=choice,
-            parallel=False if self._tools and request.max_calls == 1 else request.parallel,
+            parallel=False if request.max_calls == 1 else request.parallel,
             format=None if self._held else request.format,
             options=self._options_left(),
         )
@@ -356,27 +383,23 @@ class _Loop:
             return "tool_choice is required, but the model did not call a tool"
         return ""
 
-    async def _end(self, turn: _Turn | None) -> AsyncGenerator[Event, None]:
+    def _end(self, turn: _Turn | None) -> Iterator[AsyncGenerator[Event, None]]:
         """The turn that called nothing is the answer, or a last turn writes it; None where there was no such turn."""
         if turn is not None and (self._apart or self._held) and not turn.told and turn.finish not in CUT_OFF:
             self._messages.pop()  # what it drafted
             turn = None
         if turn is None:
             turn = _Turn(final=True)
-            async with aclosing(self._try_last(turn)) as events:
-                async for event in events:
-                    yield event
+            yield self._try_last(turn)
             if not turn.begun or (turn.calls and not turn.text and not self._calls_client(turn)):
                 turn = _Turn(final=True, bare=True)
-                async with aclosing(self._run_turn(turn)) as events:
-                    async for event in events:
-                        yield event
+                yield self._run_turn(turn)
         if self._calls_client(turn):
-            yield self._finished(Finish.CALLS)
+            self._finish = Finish.CALLS
             return
         if turn.finish is not Finish.FILTERED:
             check_format(self._request.format, turn.text, cut=turn.finish is Finish.LENGTH)
-        yield self._finished(Finish.STOP if turn.finish is Finish.CALLS else turn.finish)
+        self._finish = Finish.STOP if turn.finish is Finish.CALLS else turn.finish
 
     async def _try_last(self, turn: _Turn) -> AsyncGenerator[Event, None]:
         """The last turn; nothing has begun where its upstream refuses it, or a model that calls all the same."""
@@ -392,9 +415,6 @@ class _Loop:
             return
         if turn.calls and not turn.text:
             self._messages.pop()  # what it called in vain
-
-    def _finished(self, finish: Finish) -> Finished:
-        return Finished(finish=finish, queue_seconds=sum(tool.queue_seconds for tool in self._tools))
 
     # --- calls --------------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 Extra = Mapping[str, Any]
 NOTHING: Extra = {}
@@ -33,25 +34,22 @@ class Role(enum.StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True, kw_only=True):
     """Words."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True, kw_only=True):
     """A picture for models that see: its bytes, or a URL that the upstream may fetch. `media_type` as "image/png"."""
 
     media_type: str
     data: bytes | None = None
     url: str | None = None
-    extra: Extra = field(default_factory=dict)
+    extra: Extra = {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class File:
+class File(msgspec.Struct, frozen=True, kw_only=True):
     """A file of the client's. It is put into the sandbox, and the model is told its name."""
 
     name: str
@@ -59,8 +57,7 @@ class File:
     data: bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileRef:
+class FileRef(msgspec.Struct, frozen=True, kw_only=True):
     """A file that the client has uploaded before, by the name that the server gave it. The service puts the file (or
     the picture) in its place before the loop sees it.
     """
@@ -69,16 +66,14 @@ class FileRef:
     media_type: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reasoning:
+class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
     """What the model thought before it answered."""
 
     text: str
-    extra: Extra = field(default_factory=dict)
+    extra: Extra = {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A call of a tool. `arguments` is the text that the model wrote, meant to be a JSON object.
 
     `builtin` tells calls that Belljar has run from those of the client's own functions.
@@ -88,11 +83,10 @@ class Call:
     name: str
     arguments: str
     builtin: bool = False
-    extra: Extra = field(default_factory=dict)
+    extra: Extra = {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallResult:
+class CallResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a call gave, as the model reads it. `images` are for models that see."""
 
     call: str
@@ -104,8 +98,7 @@ class CallResult:
 Part = Text | Image | File | FileRef | Reasoning | Call | CallResult
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One message. `name` tells speakers of the same role apart, where a client gave it."""
 
     role: Role
@@ -121,8 +114,7 @@ class Message:
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True, kw_only=True):
     """A tool as the model is told of it. `parameters` is a JSON Schema; None where the client gave none."""
 
     name: str
@@ -139,16 +131,14 @@ class Mode(enum.StrEnum):
     REQUIRED = "required"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """The tool choice; with a `name`, that tool must be called. None stands for what the upstream takes as default."""
 
     mode: Mode | None = None
     name: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Format:
+class Format(msgspec.Struct, frozen=True, kw_only=True):
     """The format of the answer: any JSON object, or with a `schema` (JSON Schema) one that fits it."""
 
     schema: Mapping[str, Any] | None = None
@@ -157,8 +147,7 @@ class Format:
     strict: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request: a conversation, and what is to be done about it.
 
     `builtin` names the tools that run on our side ("python"); `functions` are the client's own (and, in what the loop
@@ -179,7 +168,7 @@ class Request:
     functions: tuple[Function, ...] = ()
     choice: Choice = Choice()
     parallel: bool | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = {}
     format: Format | None = None
     effort: str | None = None
     stream: bool = False
@@ -191,14 +180,13 @@ class Request:
     keep: bool = False
     background: bool = False
     previous: str | None = None
-    extra: Extra = field(default_factory=dict)
+    extra: Extra = {}
 
 
 # --- what it cost -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as the upstream counted them, and seconds as measured here.
 
     `prompt_seconds` is the time to the first token, None where it could not be seen (an upstream that does not
@@ -230,11 +218,10 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelInfo:
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A model that can be asked for. `created` in seconds since 1970; `owner` is who serves it."""
 
     id: str
     owner: str
     created: int = 0
-    extra: Extra = field(default_factory=dict)
+    extra: Extra = {}

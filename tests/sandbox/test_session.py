@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -376,6 +377,25 @@ def test_display_from_threads(sandbox: Sandbox) -> None:
     code = "from concurrent.futures import ThreadPoolExecutor as T\nlist(T(8).map(display, ['x' * 300_000] * 40));"
     execution = sandbox.run(code)
     assert (execution.outcome, len(execution.results)) == (Outcome.OK, 40)
+
+
+def test_what_was_printed_before_an_interrupt_comes_once(make) -> None:
+    sandbox = make()
+    code = "try:\n  import time; print('ready'); time.sleep(50)\nexcept KeyboardInterrupt: print('fine')"
+    for _ in range(40):  # the interrupt meets the guest while it still comes back from its write
+        assert sandbox.run(code, on_output=interrupter(sandbox)).stdout == "ready\nfine\n"
+
+
+def interrupter(sandbox: Sandbox) -> Callable[[Output], None]:
+    """Interrupts at the first output. From another thread, as a callback may not wait for its own sandbox."""
+    begun = threading.Event()
+
+    def on_output(_: Output) -> None:
+        if not begun.is_set():
+            begun.set()
+            threading.Thread(target=sandbox.interrupt).start()
+
+    return on_output
 
 
 def test_an_interrupt_in_the_middle_of_a_result(make) -> None:

@@ -7,10 +7,10 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from belljar.conversation import say, tell
 from belljar.errors import BadRequest, UnknownModel, UpstreamRefused, UpstreamUnavailable

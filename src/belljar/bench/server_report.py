@@ -13,7 +13,9 @@ from belljar.bench.stats import Summary, Verdict
 
 MODES = {False: "not streaming", True: "streaming"}
 BASES = {  # what is added is added to that
-    **{RELAY: DIRECT, BELLJAR: DIRECT, CODED: TURNS},
+    RELAY: DIRECT,
+    BELLJAR: DIRECT,
+    CODED: TURNS,
     **{dialect.name: BELLJAR for dialect in DIALECTS},
     **{dialect.coded_name: CODED for dialect in DIALECTS},
 }

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from belljar.cli.output import STREAMS, Saved, Saver, encode, print_text, printable, write_bytes
 from belljar.cli.run import bundle, last_words, text_of
 from belljar.events import (
@@ -359,4 +361,4 @@ def _cuts(execution: Execution, kept: int | None) -> list[str]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    return asdict(usage) | {"total_tokens": usage.total_tokens}
+    return structs.asdict(usage) | {"total_tokens": usage.total_tokens}

@@ -7,7 +7,6 @@ this package that serves clients offers its dialect as `DIALECT`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -19,31 +18,28 @@ from belljar.model import ModelInfo, Request
 MAX_DEPTH = 100  # levels of a JSON body: more than any schema needs, fewer than any parser's stack takes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP request as a dialect sees it. Names of headers are lower case; `params` are taken from the path."""
 
     method: str
     path: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
     body: bytes = b""
     owner: str = ""  # stands for the API key; what is kept is kept apart by it
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A whole HTTP response."""
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)  # without content-length
+    headers: Mapping[str, str] = {}  # without content-length
     media_type: str = "application/json"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, kw_only=True):
     """What a writer is told of the answer that it is to write. `created` in whole seconds since 1970."""
 
     request_id: str
@@ -65,8 +61,7 @@ class Writer(Protocol):
         """The whole answer as one JSON body. `answer.error` is None."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A path that a dialect serves. `path` is in Starlette's notation; `action` is one of ACTIONS."""
 
     method: str

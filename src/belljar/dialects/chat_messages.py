@@ -41,7 +41,8 @@ def read_messages(values: list[Any], documents: list[Any] | None, *, images_as_f
         refuse("messages", f"must hold at most {MAX_MESSAGES:,} messages")
     reader = _Reader(images_as_files)
     for at, value in enumerate(values):
-        reader.add(mapping(value, f"messages.{at}"), f"messages.{at}", at)
+        param = f"messages.{at}"
+        reader.add(mapping(value, param), param, at)
     if documents:
         reader.attach(documents)
     if len(reader.files) > MAX_FILES:

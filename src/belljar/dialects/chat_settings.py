@@ -5,7 +5,7 @@ Tables and frozen values; no function here fails.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from belljar.model import Request
 
@@ -13,8 +13,7 @@ KEY = "chat"  # of Request.extra
 PASSTHROUGH = "passthrough"  # of Request.extra: fields that are none of ours, for the upstream
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class System:
+class System(msgspec.Struct, frozen=True, kw_only=True):
     """A model that decides on its own whether to run code. `max_calls` bounds the executions of a request."""
 
     max_calls: int | None = None
@@ -55,8 +54,7 @@ TIERS = {"auto": "on_demand", "on_demand": "on_demand", "flex": "flex", "perform
 FORMATS = ("parsed", "raw", "hidden")  # where reasoning goes: beside the content, into it, nowhere
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How the answer is to be written.
 
     `compound` chooses the shape of executed tools that Groq's systems have, else that of GPT-OSS. `legacy` says that

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from belljar.dialects.chat_settings import CODE_INTERPRETER, PYTHON, SYSTEMS, UNAVAILABLE, System
 from belljar.dialects.fields import filled, flag, kind_of, mapping, maybe, member, refuse, text, texts, words
@@ -26,8 +27,7 @@ OWN_TOOLS = "cannot hold functions with model `{model}`, which has its own tools
 UNAVAILABLE_HERE = "is `{name}`, which is not available on this server; here there is {instead}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tools:
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
     """What the fields about tools say together. `legacy` is True for `functions`."""
 
     builtin: tuple[str, ...] = ()
@@ -38,9 +38,15 @@ class Tools:
     answering: str | None = None
 
 
+ABOUT_TOOLS = ("tools", "functions", "tool_choice", "function_call", "compound_custom")
+NO_TOOLS = Tools()
+
+
 def read_tools(fields: Mapping[str, Any], model: str) -> Tools:
     """All fields about tools of a request. Raises BadRequest."""
     system = SYSTEMS.get(model)
+    if system is None and fields.keys().isdisjoint(ABOUT_TOOLS):
+        return NO_TOOLS
     custom = _read_custom(fields.get("compound_custom") or {}, system, model)
     builtin, functions = _read_list(fields.get("tools") or [])
     legacy = fields.get("functions") or []

@@ -114,6 +114,8 @@ class Words:
 
 def words_of_answer(settings: Settings, answer: Answer) -> dict[str, str]:
     """`content` and `reasoning` of a whole answer; a field that says nothing is left out."""
+    if len(answer.items) == 1 and isinstance(answer.items[0], TextItem):  # as most are
+        return {"content": answer.items[0].text} if answer.items[0].text else {}
     whole: dict[str, list[str]] = {}
     for field, text in _pieces(Words(settings), answer):
         if text:

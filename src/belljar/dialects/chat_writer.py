@@ -101,14 +101,17 @@ class ChatWriter:
         usage = usage_of(answer.turns, answer.queue_seconds if self._request.builtin else None)
         finish = self._finishes[answer.finish or Finish.STOP]
         choice = {"index": 0, "message": self._message(answer), "logprobs": _logprobs(answer), "finish_reason": finish}
-        body = self._identity("chat.completion") | {"choices": [choice]}
+        body = self._identity("chat.completion")
+        body["choices"] = [choice]
         if usage is not None:
             body["usage"] = usage
         if self._settings.compound:
             body["usage_breakdown"] = usage_breakdown(answer.turns)
         elif answer.extra.get(FINGERPRINT) is not None:
             body[FINGERPRINT] = answer.extra[FINGERPRINT]
-        return write_json(body | {"service_tier": self._settings.tier, "x_groq": self._x_groq})
+        body["service_tier"] = self._settings.tier
+        body["x_groq"] = self._x_groq
+        return write_json(body)
 
     def _message(self, answer: Answer) -> dict[str, Any]:
         """The message; `content` is left out beside calls only, where there is none."""

@@ -9,8 +9,9 @@ client's, where it gave one that no other call has. Not covered: thought signatu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from belljar.dialects.attached import SPELLINGS, Attachments
 from belljar.dialects.base import write_json

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from belljar.dialects.base import Dialect, Incoming, Reply, Route, Start, Writer, read_json, write_json
 from belljar.dialects.fields import (
     Check,
@@ -161,7 +163,7 @@ class GeminiInteractions:
             after=int(after or 0),
             include_input=_switch(query.get("include_input", ""), "include_input"),
         )
-        return replace(request, stream=stream, extra={**request.extra, KEY: settings})
+        return msgspec.structs.replace(request, stream=stream, extra={**request.extra, KEY: settings})
 
     def writer(self, request: Request, start: Start) -> Writer:
         """A writer for the answer to this request."""

@@ -94,7 +94,8 @@ class StreamReader:
     def end(self, *, prompt_seconds: float | None = None, seconds: float = 0.0) -> list[TurnEvent]:
         """What is still held back, and TurnEnded; the seconds go into its usage."""
         events: list[TurnEvent] = []
-        self._start({}, events)
+        if not self.started:
+            self._start({}, events)
         self._say(*self._thoughts.end(), events)
         self._calls.end(events)
         usage = read_usage(self._usage, prompt_seconds, seconds)
@@ -274,9 +275,10 @@ def _thinks(value: Any) -> bool:
     choices = value.get("choices") if isinstance(value, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict) or any(message.get(key) for key in REASONING_KEYS):
+    content = message.get("content") if isinstance(message, dict) else None
+    if not (isinstance(message, dict) and isinstance(content, str) and has_lone_close(content)):
         return False
-    return isinstance(message.get("content"), str) and has_lone_close(message["content"])
+    return not any(message.get(key) for key in REASONING_KEYS)
 
 
 def _joined(logprobs: list[Any]) -> Any:

@@ -58,7 +58,8 @@ def write_request(request: Request, model: str, *, sees_images: bool, manners: M
     body: dict[str, Any] = dict(request.extra.get(PASSTHROUGH) or {})
     body["model"] = model
     body["messages"] = write_messages(request.messages, sees_images=sees_images)
-    body.update(_options(request.options, manners))
+    if request.options:
+        body.update(_options(request.options, manners))
     if request.functions:
         body.update(_tools(request, manners))
     if request.format is not None:

@@ -19,6 +19,7 @@ TAGS = {
     "◁think▷": "◁/think▷",
 }
 CLOSE = TAGS["<think>"]
+FIRST = tuple({tag[0] for tag in TAGS})
 MAX_SPACE = 1000  # characters of white space that are held back; what is over is text
 _LONE_CLOSE = re.compile(r"(?<![`\"'])</think>(?=\s|\Z)")
 
@@ -69,7 +70,7 @@ class Thoughts:
 
     def _head(self) -> tuple[str, str]:
         text = self._held.lstrip()
-        if len(self._held) - len(text) <= MAX_SPACE:
+        if len(self._held) - len(text) <= MAX_SPACE and (not text or text.startswith(FIRST)):
             tag = next((tag for tag in TAGS if text.startswith(tag)), None)
             if tag is not None:
                 return self._enter(text[len(tag) :], TAGS[tag])

@@ -43,7 +43,11 @@ def _pending(fd: int, request: int) -> int:
 
 
 class _Raw(io.FileIO):
-    """A descriptor whose writes wait for the other channels first."""
+    """A descriptor whose writes wait for the other channels first.
+
+    It stands where a BufferedWriter usually does, which keeps what it passed on until the call has returned: an
+    interrupt in between would send it twice. So all is written here, also when the wait is interrupted.
+    """
 
     def __init__(self, fd: int, channels: Channels, first: io.TextIOWrapper | None) -> None:
         super().__init__(fd, "wb", closefd=False)
@@ -51,10 +55,16 @@ class _Raw(io.FileIO):
         self._first = first
 
     def write(self, data: object) -> int:  # type: ignore[override]
-        if self._first is not None:
-            self._first.flush()
-        self._channels.settle(self.fileno())
-        return super().write(data)  # type: ignore[arg-type]
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        size = len(view)
+        try:
+            if self._first is not None:
+                self._first.flush()
+            self._channels.settle(self.fileno())
+        finally:
+            while view:
+                view = view[super().write(view) :]
+        return size
 
 
 def open_streams(channels: Channels) -> None:
@@ -64,8 +74,8 @@ def open_streams(channels: Channels) -> None:
 
 
 def _open(fd: int, channels: Channels, first: io.TextIOWrapper | None) -> io.TextIOWrapper:
-    raw = io.BufferedWriter(_Raw(fd, channels, first), 8192)
-    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True, write_through=first is not None)
+    raw = _Raw(fd, channels, first)
+    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
 
 
 def flush() -> None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 from . import output
@@ -22,6 +23,7 @@ from .shell import Shell
 from .tracebacks import describe
 
 SESSION_FD = 3
+SAME_SECONDS = 0.5  # the host repeats an interrupt for less than this
 READ_BYTES = 1 << 16
 JSON_COST = 4  # how much more than others a byte of JSON counts, as the host reckons (sandbox/capture.py)
 COMMAND_LIMIT = 64 << 20
@@ -63,6 +65,7 @@ class Guest:
         self._running = False
         self._sending = False
         self._interrupted = False
+        self._raised_at = 0.0  # when the last interrupt became an exception
         self._lock = threading.RLock()
         self._session: socket.socket | None = None
         self._execution = 0
@@ -94,6 +97,7 @@ class Guest:
         self._execution, self._results_left = number, self._results_limit
         signal.signal(signal.SIGINT, self._interrupt)
         self._interrupted = False
+        self._raised_at = 0.0
         self._running = True
         try:
             try:
@@ -112,7 +116,8 @@ class Guest:
     def _interrupt(self, *_: object) -> None:
         if self._sending:
             self._interrupted = True  # half a frame would be the end of the session: when it is out
-        elif self._running:
+        elif self._running and time.monotonic() - self._raised_at > SAME_SECONDS:
+            self._raised_at = time.monotonic()
             raise KeyboardInterrupt
 
     def _emit(self, texts: dict[str, str], values: dict[str, Any], blobs: dict[str, bytes], main: bool) -> None:
@@ -148,6 +153,7 @@ class Guest:
                 self._sending = False
         if main and self._interrupted and self._running:
             self._interrupted = False
+            self._raised_at = time.monotonic()
             raise KeyboardInterrupt
 
 

@@ -28,6 +28,7 @@ from belljar.sandbox.threads import in_thread
 
 CHUNK = 1 << 16
 MEMORY_SECONDS = 0.25  # between looks at the group's count of out-of-memory kills
+INTERRUPT_AGAIN = (0.05, 0.1, 0.2)  # seconds between an interrupt and its repetitions
 GRACE_SECONDS = 1.0  # between the interrupt and the kill
 DEATH_SECONDS = 2.0
 QUIET_FILES = 200  # as many entries are listed in passing; more than that in a thread
@@ -377,7 +378,7 @@ class GuestSession:
         elif head.get("op") == "started":
             run.began = True
             if run.interrupted:
-                self._signal(signal.SIGINT)
+                self._signal_interrupt(run, INTERRUPT_AGAIN)
         elif head.get("op") == "done":
             read_error(head)  # its schema, before anything is believed
             for name in STREAMS:
@@ -425,7 +426,16 @@ class GuestSession:
         """SIGINT, when the guest has begun with this code: before, it would not know what is meant."""
         run.interrupted = True
         if run.began:
+            self._signal_interrupt(run, INTERRUPT_AGAIN)
+
+    def _signal_interrupt(self, run: _Run, again: tuple[float, ...]) -> None:
+        """SIGINT, and once more after each of these seconds: a signal that comes just before a system call that waits
+        is seen by Python only when the call is over. The guest takes those of half a second for one.
+        """
+        if self._run is run and run.done is None:
             self._signal(signal.SIGINT)
+            if again:
+                self._loop.call_later(again[0], self._signal_interrupt, run, again[1:])
 
     def _on_death(self) -> None:
         if self._dead:

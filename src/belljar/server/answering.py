@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from belljar.dialects.base import Dialect, Reply, Start, Writer, write_json
 from belljar.errors import BelljarError, ClientError
@@ -23,8 +24,7 @@ JSON = "application/json"
 PATIENCE = 2  # heartbeats that a single body waits before it begins: from then on its status is 200
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct):
     """A request on its way: what has been found out about it."""
 
     exchange: Exchange

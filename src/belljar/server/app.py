@@ -11,9 +11,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from belljar import registry
@@ -261,7 +262,7 @@ class App:
 
     @staticmethod
     def _owned(work: Work, request: Request) -> Request:
-        return replace(request, owner=work.exchange.owner) if work.exchange.owner else request
+        return msgspec.structs.replace(request, owner=work.exchange.owner) if work.exchange.owner else request
 
     async def _list_models(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
         models = await self.service.models()

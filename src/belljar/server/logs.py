@@ -42,9 +42,8 @@ class TextFormatter(logging.Formatter):
             self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         stamp = f"{self._stamp}.{int(record.created * 1000) % 1000:03}Z"
         message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
-        text = f"{stamp} {record.levelname.lower()} {record.name}: {message}"
-        for key, value in getattr(record, "fields", {}).items():
-            text += f" {key}={value}"
+        fields = [f" {key}={value}" for key, value in getattr(record, "fields", {}).items()]
+        text = f"{stamp} {record.levelname.lower()} {record.name}: {message}{''.join(fields)}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 

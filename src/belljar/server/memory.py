@@ -12,9 +12,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
+
+import msgspec
 
 from belljar.dialects.base import Start
 from belljar.errors import AtCapacity, BadRequest, BelljarError, Cancelled, ShuttingDown, UnknownItem
@@ -108,7 +110,7 @@ class Memory:
         _check_results(before, request.messages)
         system = [message for message in request.messages if message.role is Role.SYSTEM]
         rest = [message for message in request.messages if message.role is not Role.SYSTEM]
-        return replace(request, messages=(*system, *before, *rest), previous=None)
+        return msgspec.structs.replace(request, messages=(*system, *before, *rest), previous=None)
 
     # --- keeping ---
 

@@ -6,14 +6,17 @@ count apart. Not covered: what is in messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+import msgspec
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from belljar.errors import BelljarError, UpstreamError
 from belljar.events import CallClosed, Event, Failed, Finished, TurnEnded
@@ -26,12 +29,17 @@ GONE = "client_gone"
 OK = "ok"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+BOUNDS = tuple(map(floatToGoString, (*SECONDS, float("inf"))))
 POOL_STATES = ("ready", "in_use", "starting", "waiting", "max")
-TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens")
+TOKENS = {  # a field of Usage -> its label
+    "prompt_tokens": "prompt",
+    "completion_tokens": "completion",
+    "reasoning_tokens": "reasoning",
+    "cached_tokens": "cached",
+}
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct):
     """What one request came to. `error` is the class of what ended it."""
 
     dialect: str = ""
@@ -39,8 +47,8 @@ class Tally:
     model: str = ""
     stream: bool = False
     outcome: str = OK
-    turns: list[TurnEnded] = field(default_factory=list)
-    executions: list[Execution] = field(default_factory=list)
+    turns: list[TurnEnded] = []
+    executions: list[Execution] = []
     queue_seconds: float = 0.0
     error: BelljarError | None = None
 
@@ -100,10 +108,12 @@ class Metrics:
         self.registry = registry = CollectorRegistry(auto_describe=True)
 
         def counter(name: str, text: str, *labels: str) -> _Counters:
-            return _Counters(Counter(f"belljar_{name}", text, labels, registry=registry))
+            registry.register(counters := _Counters(f"belljar_{name}", text, labels))
+            return counters
 
         def histogram(name: str, text: str, *labels: str) -> _Histograms:
-            return _Histograms(Histogram(f"belljar_{name}", text, labels, registry=registry, buckets=SECONDS))
+            registry.register(histograms := _Histograms(f"belljar_{name}", text, labels))
+            return histograms
 
         self._requests = counter("requests", "Requests answered.", "dialect", "action", "status", "stream")
         self._seconds = histogram("request_seconds", "From a request's first byte to the end.", "dialect", "stream")
@@ -148,9 +158,9 @@ class Metrics:
         model = self._label(turn.model)
         self._turns.add(1, model, turn.finish.value)
         if turn.usage is not None:
-            for kind in TOKENS:
-                if amount := getattr(turn.usage, kind):
-                    self._tokens.add(amount, model, kind.removesuffix("_tokens"))
+            for field, kind in TOKENS.items():
+                if amount := getattr(turn.usage, field):
+                    self._tokens.add(amount, model, kind)
 
     def _label(self, model: str) -> str:
         if model not in self._models:
@@ -160,32 +170,57 @@ class Metrics:
         return model
 
 
-class _Counters:
-    """A counter whose children are looked up in a plain dictionary: `labels` costs more than counting."""
+class _Counters(Collector):
+    """A counter, one for each combination of labels. Of plain numbers: prometheus_client's own, made for threads, cost
+    several times as much. So they are for one event loop.
+    """
 
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._children: dict[tuple[str, ...], Counter] = {}
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        self._about = name, text, labels
+        self._counts: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
 
     def add(self, amount: float, *labels: str) -> None:
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._counter.labels(*labels) if labels else self._counter
-        child.inc(amount)
+        self._counts[labels] = self._counts.get(labels, 0.0) + amount
+
+    def collect(self) -> list[Metric]:
+        name, text, labels = self._about
+        family = CounterMetricFamily(name, text, labels=labels)
+        for values, count in self._counts.items():
+            family.add_metric(values, count)
+        return [family]
 
 
-class _Histograms:
-    """The same for a histogram."""
+class _Series:
+    """One histogram: how many fell into each bucket (the last one has no bound), and their sum."""
 
-    def __init__(self, histogram: Histogram) -> None:
-        self._histogram = histogram
-        self._children: dict[tuple[str, ...], Histogram] = {}
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.sum = 0.0
+
+
+class _Histograms(Collector):
+    """The same for a histogram of seconds."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        self._about = name, text, labels
+        self._series: dict[tuple[str, ...], _Series] = {} if labels else {(): _Series()}
 
     def observe(self, seconds: float, *labels: str) -> None:
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._histogram.labels(*labels) if labels else self._histogram
-        child.observe(seconds)
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = _Series()
+        series.counts[bisect_left(SECONDS, seconds)] += 1
+        series.sum += seconds
+
+    def collect(self) -> list[Metric]:
+        name, text, labels = self._about
+        family = HistogramMetricFamily(name, text, labels=labels)
+        for values, series in self._series.items():
+            buckets = list(zip(BOUNDS, accumulate(series.counts), strict=True))
+            family.add_metric(values, buckets, series.sum)
+        return [family]
 
 
 class _PoolCollector(Collector):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from belljar import registry
 from belljar.conversation import attach
 from belljar.dialects.base import Start
 from belljar.errors import AtCapacity, BadRequest, BelljarError, UnknownModel, UpstreamError
 from belljar.events import Event, Failed, TurnEnded
-from belljar.loop import Budget, Models, run
+from belljar.loop import Budget, Job, Models, run_job
 from belljar.model import FileRef, Message, ModelInfo, Request, Usage
 from belljar.sandbox.pool import Pool
 from belljar.server.files import FileStore
@@ -58,18 +59,9 @@ class Service:
         await self.pool.close()
         self.files.close()
 
-    async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
+    def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """The answer, as it comes. Ends in one Finished or Failed."""
-        try:
-            request = self.memory.extend(request)
-            models = await self._models(request)
-            request, tools = await self._equip(request)
-        except BelljarError as error:
-            yield Failed(error=error)
-            return
-        async with aclosing(run(request, models, tools, self._budget)) as events:
-            async for event in events:
-                yield event
+        return run_job(lambda: self._prepare(request), self._budget)
 
     async def keep(self, request: Request, dialect: str, start: Start) -> AsyncGenerator[Event, None]:
         """The answer as it comes, which is kept meanwhile. Ends in one Finished or Failed."""
@@ -123,6 +115,13 @@ class Service:
         """What the sandboxes are doing now, for health checks and metrics."""
         return self.pool.facts
 
+    async def _prepare(self, request: Request) -> Job:
+        """Who answers, and with what. Raises UnknownModel, UnknownItem, AtCapacity, BadRequest."""
+        request = self.memory.extend(request)
+        models = await self._models(request)
+        request, tools = await self._equip(request)
+        return Job(request=request, models=models, tools=tools)
+
     async def _models(self, request: Request) -> Models:
         """Who plans and who answers. Raises UnknownModel."""
         planner = await self.catalog.resolve(request.planning or request.model)
@@ -134,9 +133,10 @@ class Service:
         if request.builtin and self.pool.is_full:
             raise AtCapacity("at capacity: all sandboxes are in use, and the queue is full")
         messages, files = attach(await self._fetch(request), to_sandbox=bool(request.builtin))
-        self._check_size(sum(len(file.data) for file in files))
+        if files:
+            self._check_size(sum(len(file.data) for file in files))
         tools = [self._factories[name](self.pool, files) for name in request.builtin]
-        return replace(request, messages=messages) if messages != request.messages else request, tools
+        return replace(request, messages=messages) if messages is not request.messages else request, tools
 
     async def _fetch(self, request: Request) -> tuple[Message, ...]:
         """The messages with uploaded files in the place of their names. Raises BadRequest."""

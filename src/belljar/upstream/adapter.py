@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from belljar.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from belljar.events import TurnEvent

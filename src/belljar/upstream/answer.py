@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
+import msgspec
 
 from belljar.dialects.upstream_chat import Blame, StreamReader, read_body
 from belljar.errors import UpstreamError, UpstreamTimeout
@@ -53,8 +53,7 @@ class Trouble(Exception):
         self.stale = stale
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked: `model` is the name in the events, `thinks` says that the answer begins inside `<think>`."""
 
     request: Request
@@ -66,7 +65,10 @@ class Asked:
 class Answer:
     """The answer to one try. `begin` takes the response, `more` gives events until it gives none, `close` ends it."""
 
-    def __init__(self, asked: Asked, blame: Blame, limits: Limits, max_bytes: int) -> None:
+    def __init__(self, asked: Asked, blame: Blame, limits: Limits, max_bytes: int, among: set[Answer]) -> None:
+        """`among` are those that have not ended, with this one until it has."""
+        among.add(self)
+        self._among = among
         self._asked = asked
         self._blame = blame
         self._limits = limits
@@ -93,8 +95,9 @@ class Answer:
             self._reader = StreamReader(
                 asked.request, asked.model, asked.number, thinks=asked.thinks, blame=self._blame
             )
-        self._deadline = self._loop.time() + self._limits.first
-        self._watch()
+        if self._reader is not None or not response.content.is_eof():  # else there is nothing to wait for
+            self._deadline = self._loop.time() + self._limits.first
+            self._watch()
 
     def close(self) -> None:
         """End it. An answer that is over gives its connection back as soon as the response has ended."""
@@ -108,6 +111,7 @@ class Answer:
     def drop(self) -> None:
         """End it at once."""
         self._stop()
+        self._among.discard(self)
         response, self._response = self._response, None
         if response is not None:
             response.close()
@@ -145,6 +149,8 @@ class Answer:
         pieces = []
         while chunk := await self._read():
             pieces.append(chunk)
+            if self._response is not None and self._response.content.at_eof():
+                break
         self._over = True
         asked, seconds = self._asked, time.perf_counter() - self._began
         return read_body(

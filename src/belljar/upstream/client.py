@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -87,7 +86,7 @@ class Endpoint:
         self._learned: dict[str, Manners] = {}
         self._session = session
         self._own = session is None
-        self._open: WeakSet[Answer] = WeakSet()
+        self._open: set[Answer] = set()
 
     async def start(self) -> None:
         """Make ready. Connects to nothing."""
@@ -165,8 +164,7 @@ class Endpoint:
                 await asyncio.sleep(wait)
 
     async def _try(self, asked: Asked, body: bytes) -> tuple[Answer, list[TurnEvent]]:
-        answer = Answer(asked, self.blame, self.timeouts, self._max_bytes)
-        self._open.add(answer)
+        answer = Answer(asked, self.blame, self.timeouts, self._max_bytes, self._open)
         try:
             answer.begin(await self._send("POST", self._chat, self._patience, body))
             return answer, await answer.more()

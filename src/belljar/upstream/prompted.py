@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from belljar.conversation import offer
 from belljar.errors import BadRequest
