@@ -17,23 +17,19 @@ from pathlib import Path
 import pytest
 
 from belljar.bench import machine
-from belljar.bench.server import (
+from belljar.bench.server import Report, Row, Settings, Tally, measure, plan
+from belljar.bench.server_contestants import (
     BACK_TO_BACK,
     BELLJAR,
     CODED,
     CONTESTANTS,
+    DIALECTS,
     DIRECT,
     PACE_SECONDS,
     RELAY,
     SECTIONS,
     TARGETS,
     TURNS,
-    Report,
-    Row,
-    Settings,
-    Tally,
-    measure,
-    plan,
 )
 from belljar.bench.server_load import Result
 from belljar.bench.server_processes import serving
@@ -78,11 +74,16 @@ def report(*rows: Row) -> Report:
     return Report(machine=here, settings=Settings(), rows=list(rows))
 
 
+PLAIN_NAMES = [dialect.name for dialect in DIALECTS]
+CODED_NAMES = [dialect.coded_name for dialect in DIALECTS]
+BY_DIALECT = [f"{name}{mode}" for name in PLAIN_NAMES for mode in ("", "_streaming")]
 ALL = [
     *(row(name, stream=stream, ms=ms) for stream in (False, True) for name, ms in [(DIRECT, 0.1), (BELLJAR, 0.8)]),
     *(row(name, stream=stream, ms=ms) for stream in (False, True) for name, ms in [(TURNS, 0.2), (CODED, 5.2)]),
     *(row(name, 16, stream=stream, ms=ms) for stream in (False, True) for name, ms in [(RELAY, 2.0), (BELLJAR, 3.2)]),
     row(CODED, 64, stream=True, ms=900),
+    *(row(name, stream=stream, ms=1.2) for stream in (False, True) for name in PLAIN_NAMES),
+    *(row(name, stream=stream, ms=6.2) for stream in (False, True) for name in CODED_NAMES),
 ]
 MEASURED = {
     "added": 0.7,
@@ -94,6 +95,7 @@ MEASURED = {
     "execution_streaming": 5.0,
     "many_p99": 1800.0,
     "many_failed": 0.0,
+    **dict.fromkeys(BY_DIALECT, 0.4),
 }
 
 
@@ -108,15 +110,19 @@ def test_figures_come_from_their_rows() -> None:
 
 
 # Which target each slower row misses, and which lose their figure when one of its requests fails.
+STREAMED = {"added_streaming", "added_first", *(f"{name}_streaming" for name in PLAIN_NAMES)}
 MISSES = [
-    (row(BELLJAR, ms=1.0), {"added"}, {"added"}),
-    (row(BELLJAR, stream=True, ms=1.0), {"added_streaming"}, {"added_streaming", "added_first"}),
-    (row(BELLJAR, stream=True, ms=1.8), {"added_streaming", "added_first"}, {"added_streaming", "added_first"}),
+    (row(BELLJAR, ms=1.0), {"added"}, {"added", *PLAIN_NAMES}),
+    (row(BELLJAR, stream=True, ms=1.0), {"added_streaming"}, STREAMED),
+    (row(BELLJAR, stream=True, ms=1.8), {"added_streaming", "added_first"}, STREAMED),
     (row(BELLJAR, 16, ms=4.1), {"share"}, {"share"}),
     (row(BELLJAR, 16, stream=True, ms=4.1), {"share_streaming"}, {"share_streaming"}),
     (row(CODED, ms=6.3), {"execution"}, {"execution"}),
     (row(CODED, stream=True, ms=6.3), {"execution_streaming"}, {"execution_streaming"}),
     (row(CODED, 64, stream=True, ms=1001), {"many_p99"}, {"many_p99"}),
+    *((row(name, ms=1.9), {name}, {name}) for name in PLAIN_NAMES),
+    *((row(name, stream=True, ms=1.9), {f"{name}_streaming"}, {f"{name}_streaming"}) for name in PLAIN_NAMES),
+    *((row(name, ms=60), set(), set()) for name in CODED_NAMES),  # no target
 ]
 
 
@@ -160,16 +166,23 @@ def test_a_tally_sums_its_slices() -> None:
 
 def test_contestants_stand_next_to_those_they_are_compared_with() -> None:
     names = [contestant.name for contestant, clients, stream in plan(Settings()) if clients == 1 and not stream]
-    assert names == [DIRECT, RELAY, BELLJAR, TURNS, CODED, BACK_TO_BACK]
+    assert names == [DIRECT, RELAY, BELLJAR, *PLAIN_NAMES, TURNS, CODED, *CODED_NAMES, BACK_TO_BACK]
     many = [contestant.name for contestant, clients, stream in plan(Settings(clients=(64,))) if stream]
     assert many == [DIRECT, RELAY, BELLJAR, CODED]
-    assert {contestant.section for contestant in CONTESTANTS} == set(SECTIONS)
+    assert {section for contestant in CONTESTANTS for section in contestant.sections} == set(SECTIONS)
     assert [c.name for c, _, _ in plan(Settings(only=("relay",), clients=(16,)))] == [RELAY] * 2
+
+
+def test_dialects_are_measured_with_their_base_and_one_client() -> None:
+    planned = [(c.name, clients) for c, clients, stream in plan(Settings(only=("dialects",))) if stream]
+    assert planned == [(name, 1) for name in (BELLJAR, *PLAIN_NAMES, CODED, *CODED_NAMES)]
+    assert not any(plan(Settings(only=("dialects",), clients=(16, 64))))
+    assert {c.name for c, _, _ in plan(Settings(only=("belljar", "code")))}.isdisjoint(PLAIN_NAMES + CODED_NAMES)
 
 
 def test_only_one_client_with_code_is_paced_and_its_base_alike() -> None:
     pauses = {(c.name, clients): c.pause(clients) for c, clients, _ in plan(Settings())}
-    assert {key for key, pause in pauses.items() if pause} == {(TURNS, 1), (CODED, 1)}
+    assert {key for key, pause in pauses.items() if pause} == {(name, 1) for name in (TURNS, CODED, *CODED_NAMES)}
     assert pauses[CODED, 1] == PACE_SECONDS
 
 
@@ -178,7 +191,11 @@ def test_the_text_has_every_row_and_target() -> None:
     assert all(target.what in text for target in TARGETS)
     assert "bare relay adds" not in as_text(report(*ALL))
     assert "bare relay adds to 'direct', one client, p50: total 0.30 ms" in text
-    assert len(re.findall(rf"^  ({DIRECT}|{RELAY}|{BELLJAR}|{TURNS}|{CODED}) {{2}}", text, re.M)) == len(ALL) + 1
+    for name in [*PLAIN_NAMES, *CODED_NAMES]:
+        base = BELLJAR if name in PLAIN_NAMES else CODED
+        assert re.search(rf"^{name} adds to '{base}', one client, p50: total \d", text, re.M)
+    names = "|".join(contestant.name for contestant in CONTESTANTS)
+    assert len(re.findall(rf"^  ({names}) +\d", text, re.M)) == len(ALL) + 1
     assert "MISSED" not in text
     widths = {len(line) for line in text.splitlines() if line.startswith(("  ", "milliseconds")) and "≤" not in line}
     assert len(widths) <= 2  # the table's, and that of the targets' head
@@ -295,7 +312,10 @@ def test_everybody_in_one_small_run() -> None:
     }
 
 
-@pytest.mark.parametrize("arguments", [["--only", "nothing"], ["--rounds", "0"], ["--clients", "17"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--only", "nothing"], ["--rounds", "0"], ["--clients", "17"], ["--only", "dialects", "--clients", "16"]],
+)
 def test_wrong_usage(arguments: list[str]) -> None:
     assert run(*arguments).returncode == 2
 

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from belljar.bench import server_load
-from belljar.bench.server import PLAIN, TWO_TURNS
 from belljar.bench.server_answer import Answer, Step
+from belljar.bench.server_contestants import DIALECTS, PLAIN, TWO_TURNS, DialectSteps
 from belljar.bench.server_load import MOST_REASONS, OTHER, Result, Work
+from belljar.bench.server_wires import WIRES
 from belljar.scripted import Fault, ScriptedUpstream, Turn, plain, unused_url
 from belljar.scripted.scripts import ANSWER, Script, code_then
 
@@ -123,9 +124,7 @@ def work(url: str, *steps: Step, stream: bool = False, **more: Any) -> Work:
     assert place.hostname is not None
     assert place.port is not None
     fields = {"clients": 4, "seconds": 0.05, "patience": 5.0} | more
-    return Work(
-        host=place.hostname, port=place.port, path="/v1/chat/completions", steps=list(steps), stream=stream, **fields
-    )
+    return Work(host=place.hostname, port=place.port, steps=list(steps), stream=stream, **fields)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -240,6 +239,32 @@ async def test_bytes_after_an_answer_fail_the_next_request() -> None:
     assert list(result.failures) == ["bytes after the end of an answer: b'HTTP/1.1 '"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+async def test_each_dialect_is_asked_at_its_own_path(dialect: DialectSteps, stream: bool) -> None:
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = int(head.lower().partition(b"content-length:")[2].split()[0])
+            seen.append(head + await reader.readexactly(size))
+        writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        result = await server_load.run(work(url, dialect.coded, stream=stream, clients=1, seconds=0))
+    assert list(result.failures) == ["status 204: "]
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    way = WIRES[dialect.name].way(stream=stream)
+    assert head.startswith(b"POST %s HTTP/1.1\r\n" % way.path.encode())
+    assert (b"x-dashscope-sse: enable" in head) == (stream and dialect.name == "dashscope")
+    assert json.loads(body) == {**dialect.coded.body, **way.fields}
+
+
 def test_very_many_reasons_stay_few() -> None:
     result = Result()
     for number in range(MOST_REASONS * 2):
@@ -255,7 +280,6 @@ def test_the_process_answers_line_by_line_and_ends_with_its_input() -> None:
         {
             "host": "127.0.0.1",
             "port": urlsplit(unused_url()).port,
-            "path": "/",
             "stream": False,
             "clients": 1,
             "seconds": 0.01,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from belljar.apis.base import Api, Endpoint, Host
 from belljar.dialects.attached import BINARY, ENDINGS, MAX_NAME, safe_name

@@ -170,7 +170,7 @@ CONTESTANTS = (
 
 
 def _beside(dialect: DialectSteps) -> tuple[Target, Target]:
-    what = f"{dialect.name} less chat completions, one client, p50"
+    what = f"{dialect.name} less chat completions, p50"
     return (
         Target(name=dialect.name, what=what, unit="ms", bound=1.0),
         Target(name=f"{dialect.name}_streaming", what="the same, streaming", unit="ms", bound=1.0),

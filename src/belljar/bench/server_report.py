@@ -12,13 +12,8 @@ from belljar.bench.server_contestants import BELLJAR, CODED, CONTESTANTS, DIALEC
 from belljar.bench.stats import Summary, Verdict
 
 MODES = {False: "not streaming", True: "streaming"}
-BASES = {  # what is added is added to that
-    RELAY: DIRECT,
-    BELLJAR: DIRECT,
-    CODED: TURNS,
-    **{dialect.name: BELLJAR for dialect in DIALECTS},
-    **{dialect.coded_name: CODED for dialect in DIALECTS},
-}
+BASES = {RELAY: DIRECT, BELLJAR: DIRECT, CODED: TURNS}  # what is added is added to that
+BASES |= {dialect.name: BELLJAR for dialect in DIALECTS} | {dialect.coded_name: CODED for dialect in DIALECTS}
 NUMBERS = {"ms": "{:.2f} ms", "ratio": "{:.3f}", "count": "{:.0f}"}
 
 

@@ -118,6 +118,8 @@ def server(
     settings = server_bench.Settings(
         image=image, profile=profile, only=only or server_contestants.SECTIONS, clients=counts, **given
     )
+    if not any(server_bench.plan(settings)):
+        raise click.UsageError("nothing to measure: this part is of one client only")
     report = asyncio.run(_measure(lambda say: server_bench.measure(settings, say)))
     click.echo(json_text.dumps(server_report.as_json(report), indent=1) if json else server_report.as_text(report))
     return Exit.OK
