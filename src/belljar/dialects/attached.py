@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from belljar.dialects.fields import kind_of, refuse
-from belljar.model import File
+from belljar.model import Extra, File, Image, Part
 
 MAX_NAME = 120  # bytes
 SNIFFED = 4096  # bytes or characters of a file that are looked at
@@ -202,6 +202,22 @@ class Attachments:
         other = "text/plain" if media_type.startswith("text/") else BINARY
         ending = ending or ENDINGS.get(media_type, ENDINGS[other])[0]
         return File(name=self._free(stem or f"{kind}-{count}", ending), media_type=media_type, data=data)
+
+    def picture(self, url: str, param: str, *, as_file: bool, extra: Extra | None = None) -> list[Part]:
+        """A picture for a model: a web address, or a data URL, which becomes a file as well (`as_file`).
+
+        Raises BadRequest.
+        """
+        extra = extra or {}
+        if url[:8].lower().startswith(("http://", "https://")):
+            return [Image(media_type="image/*", url=url, extra=extra)]
+        if not is_data_url(url):
+            refuse(param, "must be an http(s) URL, or a data URL of the form data:image/png;base64,DATA")
+        kind, data = read_data_url(url, param)
+        if not kind.startswith("image/") or not data:
+            refuse(param, "must be a data URL of an image, as data:image/png;base64,DATA")
+        files = [self.add("image", data, kind)] if as_file else []
+        return [Image(media_type=kind, data=data, extra=extra), *files]
 
     def _free(self, stem: str, ending: str) -> str:
         wanted = name = stem + ending

@@ -186,15 +186,7 @@ class _Reader:
         url = member(options, "url", text, place)
         place = place if options is not given else f"{place}.url"
         extra = {"detail": detail} if detail else {}
-        if url[:8].lower().startswith(("http://", "https://")):
-            return [Image(media_type="image/*", url=url, extra=extra)]
-        if not is_data_url(url):
-            refuse(place, "must be an http(s) URL, or a data URL of the form data:image/png;base64,DATA")
-        kind, data = read_data_url(url, place)
-        if not kind.startswith("image/") or not data:
-            refuse(place, "must be a data URL of an image, as data:image/png;base64,DATA")
-        files = [self.files.add("image", data, kind)] if self.images_as_files else []
-        return [Image(media_type=kind, data=data, extra=extra), *files]
+        return self.files.picture(url, place, as_file=self.images_as_files, extra=extra)
 
     def on_document(self, item: Mapping[str, Any], param: str) -> list[Part]:
         """A document as Groq has it: text, base64 or an object under `data`."""

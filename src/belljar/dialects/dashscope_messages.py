@@ -12,7 +12,7 @@ from typing import Any
 
 from belljar.dialects.attached import Attachments, is_data_url, read_data_url
 from belljar.dialects.fields import filled, kind_of, listing, mapping, maybe, member, refuse, text, words
-from belljar.model import Call, CallResult, Image, Message, Part, Reasoning, Role, Text
+from belljar.model import Call, CallResult, Message, Part, Reasoning, Role, Text
 
 MAX_MESSAGES = 10_000
 MAX_FILES = 1_000
@@ -163,15 +163,7 @@ class _Reader:
         return self._image(member(mapping(given, place), "url", text, place), f"{place}.url")
 
     def _image(self, url: str, param: str) -> list[Part]:
-        if url[:8].lower().startswith(("http://", "https://")):
-            return [Image(media_type="image/*", url=url)]
-        if not is_data_url(url):
-            refuse(param, "must be an http(s) URL, or a data URL of the form data:image/png;base64,DATA")
-        kind, data = read_data_url(url, param)
-        if not kind.startswith("image/") or not data:
-            refuse(param, "must be a data URL of an image, as data:image/png;base64,DATA")
-        files = [self.files.add("image", data, kind)] if self.images_as_files else []
-        return [Image(media_type=kind, data=data), *files]
+        return self.files.picture(url, param, as_file=self.images_as_files)
 
     def on_file(self, item: Mapping[str, Any], param: str) -> list[Part]:
         """A file for code to read."""
