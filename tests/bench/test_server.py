@@ -186,6 +186,14 @@ def test_only_one_client_with_code_is_paced_and_its_base_alike() -> None:
     assert pauses[CODED, 1] == PACE_SECONDS
 
 
+def test_turns_are_longer_where_there_are_pauses_and_shorter_where_there_are_many_dialects() -> None:
+    lasting = {(c.name, clients): c.seconds(0.5, clients) for c, clients, _ in plan(Settings())}
+    longer, shorter = {(TURNS, 1), (CODED, 1)}, {(name, 1) for name in PLAIN_NAMES + CODED_NAMES}
+    assert {key for key, seconds in lasting.items() if seconds == 1.0} == longer
+    assert {key for key, seconds in lasting.items() if seconds == 0.25} == shorter
+    assert {seconds for key, seconds in lasting.items() if key not in longer | shorter} == {0.5}
+
+
 def test_the_text_has_every_row_and_target() -> None:
     text = as_text(report(*ALL, row(RELAY, ms=0.4)))
     assert all(target.what in text for target in TARGETS)

@@ -242,10 +242,12 @@ async def _rounds(
 async def _warm_up(report: Report, servers: Mapping[str, Server], load: Load, say: Say) -> None:
     """Everybody once, streaming and not, before it counts; failures are told."""
     say("warming up")
+    only = report.settings.only
     for contestant in CONTESTANTS:
         for stream in (False, True):
-            if contestant.takes_part(report.settings.only):
-                tally = Tally(contestant=contestant, clients=WARM_UP_CLIENTS, stream=stream)
+            if contestant.takes_part(only):
+                clients = WARM_UP_CLIENTS if contestant.takes_part(only, WARM_UP_CLIENTS) else 1
+                tally = Tally(contestant=contestant, clients=clients, stream=stream)
                 result = await _slice(tally, WARM_UP_SECONDS, servers, load)
                 for reason, count in result.failures.items():
                     report.warnings.append(f"{contestant.name}, warming up: {count} failed: {reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from belljar.bench.server_answer import Step
@@ -140,9 +140,7 @@ def _through(dialect: DialectSteps) -> tuple[Contestant, Contestant]:
     plain = Contestant(
         name=dialect.name, sections=(BY_DIALECT,), server="belljar", steps=(dialect.plain,), share=DIALECT_SHARE
     )
-    coded = Contestant(
-        name=dialect.coded_name, sections=(BY_DIALECT,), server="belljar", steps=(dialect.coded,), paced=True
-    )
+    coded = replace(plain, name=dialect.coded_name, steps=(dialect.coded,), paced=True)
     return plain, coded
 
 
