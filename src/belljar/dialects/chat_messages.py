@@ -13,6 +13,7 @@ from typing import Any
 from belljar.dialects.attached import Attachments, is_data_url, read_base64, read_data_url, read_document
 from belljar.dialects.chat_history import read_history
 from belljar.dialects.fields import (
+    content_of,
     filled,
     kind_of,
     listing,
@@ -153,14 +154,10 @@ class _Reader:
     # --- content ------------------------------------------------------------------------------------------------------
 
     def _parts(self, value: Mapping[str, Any], param: str, known: Mapping[str, PartReader]) -> tuple[Part, ...]:
-        content = value.get("content")
+        content = content_of(value, param)
         if type(content) is str:
             return (Text(text=content),)
         param += ".content"
-        if content is None:
-            refuse(param, "is required: a string or a list of parts")
-        if type(content) is not list:
-            refuse(param, f"must be a string or a list of parts, not {kind_of(content)}")
         parts: list[Part] = []
         for at, item in enumerate(content):
             place = f"{param}.{at}"

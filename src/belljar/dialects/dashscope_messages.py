@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from belljar.dialects.attached import Attachments, is_data_url, read_data_url
-from belljar.dialects.fields import filled, kind_of, listing, mapping, maybe, member, refuse, text, words
+from belljar.dialects.fields import content_of, filled, listing, mapping, maybe, member, refuse, text, words
 from belljar.model import Call, CallResult, Message, Part, Reasoning, Role, Text
 
 MAX_MESSAGES = 10_000
@@ -125,14 +125,10 @@ class _Reader:
     # --- content ------------------------------------------------------------------------------------------------------
 
     def _parts(self, value: Mapping[str, Any], param: str, known: Mapping[str, PartReader]) -> tuple[Part, ...]:
-        content = value.get("content")
+        content = content_of(value, param)
         if type(content) is str:
             return (Text(text=content),)
         param += ".content"
-        if content is None:
-            refuse(param, "is required: a string or a list of parts")
-        if type(content) is not list:
-            refuse(param, f"must be a string or a list of parts, not {kind_of(content)}")
         parts: list[Part] = []
         for at, item in enumerate(content):
             parts.extend(self._part(mapping(item, f"{param}.{at}"), f"{param}.{at}", known))

@@ -146,3 +146,13 @@ def schema(value: Any, param: str) -> dict[str, Any]:
     if problem:
         refuse(param, f"is no valid JSON Schema: {problem}")
     return given
+
+
+def content_of(value: Mapping[str, Any], param: str) -> str | list[Any]:
+    """The `content` of a message: words, or a list of parts that are yet to be read. Raises BadRequest."""
+    content = value.get("content")
+    if content is None:
+        refuse(f"{param}.content", "is required: a string or a list of parts")
+    if type(content) is not str and type(content) is not list:
+        refuse(f"{param}.content", f"must be a string or a list of parts, not {kind_of(content)}")
+    return content
