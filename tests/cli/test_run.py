@@ -357,7 +357,7 @@ WAIT = "import time\nprint('ready')\n"
 INTERRUPTS = {
     "once": (WAIT + "time.sleep(50)", [signal.SIGINT], 130),
     "twice, as it resists": (
-        WAIT + "while True:\n  try: time.sleep(50)\n  except BaseException: print('no')",
+        "import time\nwhile True:\n  try: print('ready'); time.sleep(50)\n  except BaseException: print('no')",
         [signal.SIGINT, signal.SIGINT],
         130,
     ),
