@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -78,7 +79,8 @@ class Server:
     def __init__(self) -> None:
         self.url = ""
         self.lines: list[str] = []
-        command = [sys.executable, "-m", "belljar", "serve", "--port", "0"]
+        self._data = tempfile.TemporaryDirectory(prefix="belljar-demo-")  # the demo leaves nothing in a user's store
+        command = [sys.executable, "-m", "belljar", "serve", "--port", "0", "--data", self._data.name]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -121,6 +123,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise Failure(f"the server did not stop within {STOP_SECONDS:g} s of SIGTERM") from None
+        finally:
+            self._data.cleanup()
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ from belljar.scripted import ScriptedUpstream
 from belljar.scripted.scripts import Script
 from belljar.server.app import create_app
 from belljar.server.serve import Server, listen, url_of
-from belljar.server.service import Service
-from belljar.server.settings import Settings
+from belljar.server.service import Service, open_store
+from belljar.server.settings import Keep, Settings
 from belljar.upstream.catalog import Catalog
 from belljar.upstream.settings import ModelSettings, UpstreamSettings
 
@@ -86,10 +86,12 @@ def start_belljar(
     models: Sequence[ModelSettings] = (),
     settings: Mapping[str, Any] | None = None,
     upstream: Mapping[str, Any] | None = None,
+    keep: Mapping[str, Any] | None = None,
     **pool: Any,
 ) -> Iterator[Belljar]:
     """A server over a scripted upstream. `models` as a configuration would map them; `settings` are the server's,
-    `upstream` more of UpstreamSettings, `pool` more of Pool.
+    `upstream` more of UpstreamSettings, `keep` of Keep (what is kept lies in `keep["data"]`, else in a temporary
+    folder), `pool` more of Pool.
     """
     stock = {"preload": (), "zygotes": 1, "ready": 2} | pool
     started: list[Belljar] = []
@@ -101,7 +103,9 @@ def start_belljar(
             catalog = Catalog(
                 [UpstreamSettings(name="script", url=played.url, **upstream or {})], models, systems=systems()
             )
-            service = Service(catalog, Pool(**stock))
+            kept = Keep(**keep or {})
+            store = open_store(kept) if kept.data or kept.store else None
+            service = Service(catalog, Pool(**stock), keep=kept, store=store)
             await service.start()
             belljar = Belljar(asyncio.get_running_loop(), service, played)
             try:

@@ -11,11 +11,14 @@ from typing import TypeGuard
 from msgspec.structs import replace
 
 from belljar.errors import BadRequest
-from belljar.execution import WORK_FOLDER
+from belljar.execution import WORK_FOLDER, Execution
 from belljar.model import Call, CallResult, File, Image, Message, Part, Reasoning, Role, Text
 from belljar.partial import read_code
 
 CALL_PARTS = (Call, CallResult)
+SEEN_IMAGES = ("image/png", "image/jpeg")  # what models take; and so many of one call, the last ones
+MOST_IMAGES = 4  # and so many of all calls together, as engines bound the pictures of a conversation
+LARGEST_IMAGE = 4 << 20  # bytes; a larger one is for the user only
 
 
 def attach(messages: Sequence[Message], *, to_sandbox: bool) -> tuple[tuple[Message, ...], tuple[File, ...]]:
@@ -91,6 +94,17 @@ def say(reasoning: str, text: str, calls: Iterable[Call], *, key: str = "") -> M
 def tell(call: str, text: str, images: Sequence[Image] = ()) -> Message:
     """What a built-in call gave."""
     return Message(role=Role.TOOL, parts=(CallResult(call=call, text=text, images=tuple(images), builtin=True),))
+
+
+def pictures_seen(execution: Execution) -> tuple[Image, ...]:
+    """The pictures of an execution, as a model sees them."""
+    pictures = [
+        Image(media_type=kind, data=result.data[kind])
+        for result in execution.results
+        for kind in SEEN_IMAGES
+        if isinstance(result.data.get(kind), bytes) and len(result.data[kind]) <= LARGEST_IMAGE
+    ]
+    return tuple(pictures[-MOST_IMAGES:])
 
 
 def flatten(messages: Sequence[Message]) -> tuple[Message, ...]:

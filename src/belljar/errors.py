@@ -98,9 +98,23 @@ class UnknownModel(ClientError):
 
 
 class UnknownItem(ClientError):
-    """Nothing of this name is kept here: it never was, it has expired or was deleted, or it is somebody else's."""
+    """Nothing of this name is kept here: it never was, it has expired or was deleted, or it is somebody else's.
+
+    `item` is the name as the client wrote it; `param` names the place of the request that held it.
+    """
 
     status = 404
+
+    def __init__(self, message: str, *, item: str = "", param: str | None = None) -> None:
+        super().__init__(message)
+        self.item = item
+        self.param = param
+
+
+class Expired(ClientError):
+    """What was named here was kept for as long as it is kept: nobody has used it since. Only its name is known."""
+
+    status = 400
 
 
 class Cancelled(ClientError):

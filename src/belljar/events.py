@@ -5,7 +5,7 @@ tools did. Only a dialect's writer decides what a vendor calls them. Not streami
 folded.
 
 Order that every stream keeps:
-    (TurnStarted (ReasoningDelta | TextDelta | CallOpened | ArgumentsDelta | CallReady)* TurnEnded
+    Accepted? Housed? (TurnStarted (ReasoningDelta | TextDelta | CallOpened | ArgumentsDelta | CallReady)* TurnEnded
         (CallStarted (CallOutput | CallShown)* CallClosed)*)*  then exactly one of Finished, Failed.
 A call's events name it by `call`, its id; deltas of calls may be interleaved, executions are not.
 """
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from belljar.errors import BelljarError
-from belljar.execution import Execution, Output, Result
+from belljar.execution import Execution, FileInfo, Output, Result
 from belljar.model import Extra, Request, Usage
 
 
@@ -32,7 +32,18 @@ class Finish(enum.StrEnum):
     FILTERED = "filtered"  # by the upstream's content filter
 
 
-class TurnStarted(msgspec.Struct, frozen=True, kw_only=True):
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer will be written while its client does not wait. So that who looks on has its id at once."""
+
+
+class Housed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The code of this answer runs in a container that lives on; `container` is its id, `files` are those in it."""
+
+    container: str
+    files: tuple[FileInfo, ...] = ()
+
+
+class TurnStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A model begins; `turn` counts from 0. `extra` is what its upstream says of itself (system_fingerprint)."""
 
     turn: int
@@ -40,20 +51,20 @@ class TurnStarted(msgspec.Struct, frozen=True, kw_only=True):
     extra: Extra = {}
 
 
-class ReasoningDelta(msgspec.Struct, frozen=True, kw_only=True):
+class ReasoningDelta(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """More of its reasoning."""
 
     text: str
 
 
-class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
+class TextDelta(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """More of its answer. `extra` may hold the upstream's `logprobs` of this piece."""
 
     text: str
     extra: Mapping[str, Any] | None = None
 
 
-class CallOpened(msgspec.Struct, frozen=True, kw_only=True):
+class CallOpened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """It begins to call a tool."""
 
     call: str
@@ -61,7 +72,7 @@ class CallOpened(msgspec.Struct, frozen=True, kw_only=True):
     builtin: bool = False
 
 
-class ArgumentsDelta(msgspec.Struct, frozen=True, kw_only=True):
+class ArgumentsDelta(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """More of a call's arguments: of a built-in tool the code itself, of a client's function the JSON text.
 
     The deltas of a call, joined, are a prefix of what `CallReady` says, or all of it.
@@ -71,14 +82,14 @@ class ArgumentsDelta(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class CallReady(msgspec.Struct, frozen=True, kw_only=True):
+class CallReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The call is complete. `arguments` is the code of a built-in tool, the JSON text for a client's function."""
 
     call: str
     arguments: str
 
 
-class TurnEnded(msgspec.Struct, frozen=True, kw_only=True):
+class TurnEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The model's turn is over. `usage` is None where its upstream counted nothing."""
 
     turn: int
@@ -88,27 +99,27 @@ class TurnEnded(msgspec.Struct, frozen=True, kw_only=True):
     extra: Extra = {}
 
 
-class CallStarted(msgspec.Struct, frozen=True, kw_only=True):
+class CallStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The code of a built-in call begins to run."""
 
     call: str
 
 
-class CallOutput(msgspec.Struct, frozen=True, kw_only=True):
+class CallOutput(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Text that the running code wrote."""
 
     call: str
     output: Output
 
 
-class CallShown(msgspec.Struct, frozen=True, kw_only=True):
+class CallShown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Something that the running code displayed: the last value, a plot, a table."""
 
     call: str
     result: Result
 
 
-class CallClosed(msgspec.Struct, frozen=True, kw_only=True):
+class CallClosed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The built-in call is over. `text` is what the model is told of it."""
 
     call: str
@@ -116,21 +127,21 @@ class CallClosed(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True):
+class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer is complete. `queue_seconds` were spent waiting for a sandbox."""
 
     finish: Finish
     queue_seconds: float = 0.0
 
 
-class Failed(msgspec.Struct, frozen=True, kw_only=True):
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer ends here, with an error."""
 
     error: BelljarError
 
 
 TurnEvent = TurnStarted | ReasoningDelta | TextDelta | CallOpened | ArgumentsDelta | CallReady | TurnEnded
-Event = TurnEvent | CallStarted | CallOutput | CallShown | CallClosed | Finished | Failed
+Event = Accepted | Housed | TurnEvent | CallStarted | CallOutput | CallShown | CallClosed | Finished | Failed
 
 
 class LanguageModel(Protocol):
@@ -197,6 +208,7 @@ class Answer(msgspec.Struct, kw_only=True):
     extra: dict[str, Any] = {}
     finish: Finish | None = None
     queue_seconds: float = 0.0
+    housed: Housed | None = None
     error: BelljarError | None = None
 
     @property
@@ -261,6 +273,9 @@ class Fold:
         self._settle()
         self._answer.items.append(item)
 
+    def _on_housed(self, event: Housed) -> None:
+        self._answer.housed = event
+
     def _on_turn(self, event: TurnStarted) -> None:
         self._turn = event.turn
         self._answer.extra.update(event.extra)
@@ -308,6 +323,7 @@ class Fold:
 
 
 _FOLDS: dict[type, Any] = {
+    Housed: Fold._on_housed,
     TurnStarted: Fold._on_turn,
     ReasoningDelta: Fold._on_reasoning,
     TextDelta: Fold._on_text,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WORK_FOLDER = "/mnt/data"  # where code runs, and finds and leaves files
+CHART = "application/vnd.belljar.chart+json"  # in Result.data: the data of a figure, in E2B's chart model
 
 
 class Outcome(enum.StrEnum):
@@ -75,6 +76,11 @@ class Result:
         """`application/json`, as a Python value."""
         return self.data.get("application/json")
 
+    @property
+    def chart(self) -> Any:
+        """The data of a figure, as a Python value (docs/charts.md)."""
+        return self.data.get(CHART)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuestError:
@@ -87,12 +93,16 @@ class GuestError:
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """A file below the working folder. `path` is relative to it; `size` in bytes; `modified` in seconds since 1970."""
+    """A file below the working folder. `path` is relative to it; `size` in bytes; `modified` in seconds since 1970.
+
+    `id` is the name under which a container keeps it; None in a sandbox of one request.
+    """
 
     path: str
     size: int
     type: str
     modified: float
+    id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +110,8 @@ class Execution:
     """What one execution gave.
 
     `stdout`/`stderr` hold at most `Limits.output_bytes` each, and end in a note where they were cut; `stdout_bytes` and
-    `stderr_bytes` say how many bytes were written. `files` are those that are new or changed. `duration` is in seconds.
+    `stderr_bytes` say how many bytes were written. `files` are those that are new or changed; `pictures` are those that
+    the code displayed, where a container keeps them as files as well. `duration` is in seconds.
     """
 
     outcome: Outcome
@@ -109,6 +120,7 @@ class Execution:
     results: tuple[Result, ...] = ()
     error: GuestError | None = None
     files: tuple[FileInfo, ...] = ()
+    pictures: tuple[FileInfo, ...] = ()
     duration: float = 0.0
     stdout_bytes: int = 0
     stderr_bytes: int = 0

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from belljar.conversation import flatten, offer, say, show_last, tell, without_thoughts
+from belljar.conversation import MOST_IMAGES, flatten, offer, pictures_seen, say, show_last, tell, without_thoughts
 from belljar.errors import AtCapacity, BelljarError, HostError, ToolUseFailed, UpstreamRefused
 from belljar.events import (
     ArgumentsDelta,
@@ -32,6 +32,7 @@ from belljar.events import (
     Failed,
     Finish,
     Finished,
+    Housed,
     LanguageModel,
     ReasoningDelta,
     TextDelta,
@@ -41,7 +42,7 @@ from belljar.events import (
 )
 from belljar.execution import Execution, GuestError, Outcome, Output, Result
 from belljar.formats import check_format, fault
-from belljar.model import Call, Choice, Function, Image, Message, Mode, Request, new_id
+from belljar.model import Call, Choice, Function, Message, Mode, Request, new_id
 from belljar.partial import CodeReader
 from belljar.tools.base import Tool
 
@@ -49,9 +50,6 @@ log = logging.getLogger(__name__)
 
 LAST_CALL = "[No further code can be run for this answer. Give the final answer now, with what is known.]"
 NOT_RUN = "this was not run: the {limit} of this request are used up"
-SEEN_IMAGES = ("image/png", "image/jpeg")  # what models take; and so many of one call, the last ones
-MOST_IMAGES = 4  # and so many of all calls together, as engines bound the pictures of a conversation
-LARGEST_IMAGE = 4 << 20  # bytes; a larger one is for the user only
 LEAST_TOLD = 1000  # characters that a model is told of each call, when the budget is used up, too
 MOST_NAMED = 64  # characters of a name that a model made up
 CUT_OFF = (Finish.LENGTH, Finish.FILTERED)  # a turn that was not written to its end
@@ -80,11 +78,15 @@ class Models(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with all that it takes. `request.messages` hold no File parts any more (conversation.attach)."""
+    """A request with all that it takes. `request.messages` hold no File parts any more (conversation.attach).
+
+    `housed` tells of the container that code runs in, where it lives on.
+    """
 
     request: Request
     models: Models
     tools: Sequence[Tool] = ()
+    housed: Housed | None = None
 
 
 def run(
@@ -104,6 +106,8 @@ async def run_job(prepare: Callable[[], Awaitable[Job]], budget: Budget) -> Asyn
     try:
         job = await prepare()
         tools = job.tools
+        if job.housed is not None:
+            yield job.housed
         loop = _Loop(job.request, job.models, tools, budget)
         for step in loop.steps():
             async with aclosing(step) as events:
@@ -463,7 +467,7 @@ class _Loop:
     def _close(self, call: _Call, tool: Tool, execution: Execution) -> CallClosed:
         text = tool.describe(execution, max(LEAST_TOLD, self._told_left))
         self._told_left -= len(text)
-        images = _seen(execution) if self._models.planner.sees_images else ()
+        images = pictures_seen(execution) if self._models.planner.sees_images else ()
         note = f"\n{LAST_CALL}" if self._is_over() else ""
         self._messages.append(tell(call.id, text + note, images))
         if images:
@@ -473,17 +477,6 @@ class _Loop:
 
 def _failure(name: str, value: str, outcome: Outcome) -> Execution:
     return Execution(outcome=outcome, error=GuestError(name=name, value=value, traceback=f"{name}: {value}"))
-
-
-def _seen(execution: Execution) -> tuple[Image, ...]:
-    """The pictures of an execution, as a model sees them."""
-    pictures = [
-        Image(media_type=kind, data=result.data[kind])
-        for result in execution.results
-        for kind in SEEN_IMAGES
-        if isinstance(result.data.get(kind), bytes) and len(result.data[kind]) <= LARGEST_IMAGE
-    ]
-    return tuple(pictures[-MOST_IMAGES:])
 
 
 def _is_object(text: str) -> bool:

@@ -34,13 +34,13 @@ class Role(enum.StrEnum):
     TOOL = "tool"
 
 
-class Text(msgspec.Struct, frozen=True, kw_only=True):
+class Text(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Words."""
 
     text: str
 
 
-class Image(msgspec.Struct, frozen=True, kw_only=True):
+class Image(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A picture for models that see: its bytes, or a URL that the upstream may fetch. `media_type` as "image/png"."""
 
     media_type: str
@@ -49,7 +49,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     extra: Extra = {}
 
 
-class File(msgspec.Struct, frozen=True, kw_only=True):
+class File(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A file of the client's. It is put into the sandbox, and the model is told its name."""
 
     name: str
@@ -57,7 +57,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
 
 
-class FileRef(msgspec.Struct, frozen=True, kw_only=True):
+class FileRef(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A file that the client has uploaded before, by the name that the server gave it. The service puts the file (or
     the picture) in its place before the loop sees it.
     """
@@ -66,14 +66,20 @@ class FileRef(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str | None = None
 
 
-class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
+class ItemRef(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An item of a kept answer, by the id that it had there. The service puts what the model said in its place."""
+
+    id: str
+
+
+class Reasoning(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What the model thought before it answered."""
 
     text: str
     extra: Extra = {}
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A call of a tool. `arguments` is the text that the model wrote, meant to be a JSON object.
 
     `builtin` tells calls that Belljar has run from those of the client's own functions.
@@ -86,7 +92,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     extra: Extra = {}
 
 
-class CallResult(msgspec.Struct, frozen=True, kw_only=True):
+class CallResult(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What a call gave, as the model reads it. `images` are for models that see."""
 
     call: str
@@ -95,7 +101,7 @@ class CallResult(msgspec.Struct, frozen=True, kw_only=True):
     builtin: bool = False
 
 
-Part = Text | Image | File | FileRef | Reasoning | Call | CallResult
+Part = Text | Image | File | FileRef | ItemRef | Reasoning | Call | CallResult
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +153,20 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that lives on after the request: its interpreter and its files are there for the next one.
+
+    `id` names one that there is; without it the last living one of `seen` (those that the conversation has used
+    before) goes on, else a new one is made. `files` are ids of uploaded files that are put into it; `memory`, in bytes,
+    is what a new one may use, None for what the server gives.
+    """
+
+    id: str | None = None
+    seen: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    memory: int | None = None
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request: a conversation, and what is to be done about it.
 
@@ -180,6 +200,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     keep: bool = False
     background: bool = False
     previous: str | None = None
+    conversation: str | None = None
+    container: Container | None = None
     extra: Extra = {}
 
 

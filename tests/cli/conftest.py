@@ -28,6 +28,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "TMPDIR": str(folder),
         "XDG_CONFIG_HOME": str(folder / "no-config"),
         "COLUMNS": "100",
+        "BELLJAR_SERVE_DATA": str(folder / "kept"),
     }
     home = {"BELLJAR_HOME": os.environ["BELLJAR_HOME"]} if "BELLJAR_HOME" in os.environ else {}
     return kept | own | home | more

@@ -27,6 +27,7 @@ print("drawn")
 """
 SPIN = "print('begun', flush=True)\nimport time\ntime.sleep(60)"
 SLOW = "import time\nfor n in range(3):\n    print(n, flush=True)\n    time.sleep(0.3)\n'done'"
+LEAVE = "from pathlib import Path\nPath('squares.csv').write_text('1\\n4\\n9\\n')\nprint('written')"
 STATUSES = (400, 401, 404, 422, 429, 500, 503)
 
 
@@ -154,6 +155,35 @@ def bare(body: Any) -> Turn:
     return Turn(text=tool_outputs(body)[-1])
 
 
+def keeps(body: Any) -> Turn:
+    """Leaves a value in the interpreter, calls the client's function, then goes on with that value."""
+    made = calls_made(body)
+    if made == 0:
+        return Turn(calls=(run_python("kept = 41\nprint(kept)"),))
+    if made == 1:
+        return Turn(calls=(get_weather(),))
+    if made == 2:
+        return Turn(calls=(run_python("print(kept + 1)", 2),))
+    return Turn(text=f"kept {tool_outputs(body)[-1].strip()}")
+
+
+def obeys(body: Any) -> Turn:
+    """Calls what it must, and nothing else; then it says what it was told to do."""
+    choice = body.get("tool_choice")
+    if calls_made(body) or choice in (None, "auto", "none"):
+        return Turn(text=f"told {choice}")
+    name = choice["function"]["name"] if isinstance(choice, dict) else "python"
+    return Turn(calls=(run_python("print(6 * 7)") if name == "python" else FunctionCall(name=name, arguments="{}"),))
+
+
+def queries(body: Any) -> Turn:
+    """Calls the client's custom tool, then answers with what it gave."""
+    if calls_made(body) == 0:
+        written = json.dumps({"input": "SELECT 'a\\b'\nFROM \"t\""})
+        return Turn(calls=(FunctionCall(name="query", arguments=written, id="call_query"),))
+    return Turn(text=f"rows {tool_outputs(body)[-1]}")
+
+
 def says_what_it_was_told(body: Any) -> Turn:
     """Answers with the request itself, as it came from Belljar."""
     return Turn(text=json.dumps({name: value for name, value in body.items() if name != "stream"}))
@@ -182,6 +212,10 @@ MODELS: Script = {
     "test/twins": twins,
     "test/both": both,
     "test/bare": bare,
+    "test/keeps": keeps,
+    "test/obeys": obeys,
+    "test/queries": queries,
+    "test/leaves": code_then(LEAVE, "It is in [the table](sandbox:/mnt/data/squares.csv)."),
     "test/think-tags": Turn(reasoning="Let me think.", reasoning_key="<think>", text="Thought."),
     "test/cut-short": Turn(text="The answer is", finish="length"),
     "test/stranger": Turn(calls=(FunctionCall(name="launch_rocket", arguments="{}"),)),

@@ -27,6 +27,8 @@ LEAST_TESTS = {  # by file: so that nothing is passed by testing nothing
     "google-genai": 30,
     "google-genai-interactions": 10,
     "ai-google": 15,
+    "openai-responses": 30,
+    "ai-openai": 20,
 }
 OWN = ("GROQ_", "OPENAI_", "NODE_", "GOOGLE_", "GEMINI_")  # what the SDKs read of an environment
 SECONDS = 100.0

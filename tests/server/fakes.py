@@ -55,7 +55,7 @@ class FakeService:
     async def close(self) -> None:
         self.life.append("closed")
 
-    async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
+    async def answer(self, request: Request, asked: Any = None) -> AsyncGenerator[Event, None]:
         self.asked.append(request)
         self.open += 1
         self.closed.clear()

@@ -1,16 +1,21 @@
-"""Kept answers: apart by owner, bounded, followed while they are written, gone on from."""
+"""Kept answers: apart by owner, followed while they are written, gone on from, there after a restart."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from belljar.dialects.base import Start
-from belljar.errors import AtCapacity, BadRequest, Cancelled, ShuttingDown, UnknownItem, UpstreamError
+from belljar.dialects.base import Incoming, Item, Start
+from belljar.errors import AtCapacity, BadRequest, Cancelled, HostError, ShuttingDown, UnknownItem, UpstreamError
 from belljar.events import (
+    Accepted,
+    Answer,
     CallClosed,
     CallOpened,
     CallReady,
@@ -19,14 +24,18 @@ from belljar.events import (
     Failed,
     Finish,
     Finished,
+    Housed,
+    ReasoningDelta,
     TextDelta,
     TurnEnded,
     TurnStarted,
 )
 from belljar.execution import Execution, Outcome, Result
-from belljar.model import Call, CallResult, File, Image, Message, Request, Role, Text
+from belljar.model import Call, CallResult, Container, Image, ItemRef, Message, Request, Role, Text, new_id
 from belljar.server import memory as module
-from belljar.server.memory import WEIGHT, Memory, Record, key_of
+from belljar.server.memory import Asked, Memory, Record, key_of
+from belljar.store.rows import ConversationRow
+from belljar.store.store import Store
 
 PNG = b"\x89PNG picture"
 SYSTEM = Message(role=Role.SYSTEM, parts=(Text(text="Be."),))
@@ -34,8 +43,66 @@ QUESTION = Message(role=Role.USER, parts=(Text(text="question"),))
 STOP = Finished(finish=Finish.STOP)
 
 
+class Words:
+    """A dialect whose bodies are numbers of requests, and whose items are texts."""
+
+    name = "d"
+
+    def __init__(self) -> None:
+        self.requests: dict[bytes, Request] = {}
+
+    def keep(self, request: Request) -> bytes:
+        body = str(len(self.requests)).encode()
+        self.requests[body] = request
+        return body
+
+    def read_request(self, incoming: Incoming) -> Request:
+        return self.requests[incoming.body]
+
+    def carry(self, request: Request) -> tuple[Message, ...]:
+        return tuple(message for message in request.messages if message.role is not Role.SYSTEM)
+
+    def write_items(self, kept: Incoming, answer: Answer, start: Start) -> Sequence[Item]:
+        asked = self.requests[kept.body].messages[-1].text
+        return [
+            Item(id=new_id("msg_"), body={"role": role, "text": text})
+            for role, text in (("user", asked), ("assistant", answer.text))
+        ]
+
+    def read_items(self, items: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+        return tuple(Message(role=Role(item["role"]), parts=(Text(text=item["text"]),)) for item in items)
+
+
+WORDS = Words()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "kept")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def memory(store: Store) -> AsyncIterator[Memory]:
+    memory = over(store)
+    yield memory
+    await memory.close()
+
+
+def over(store: Store, **options: Any) -> Memory:
+    other = Words()
+    other.requests = WORDS.requests
+    other.name = "other"
+    return Memory(store, {"d": WORDS, "other": other}, **options)  # type: ignore[dict-item]
+
+
 def request(*messages: Message, **fields: Any) -> Request:
     return Request(model="m", messages=messages or (QUESTION,), **{"owner": "a", "keep": True} | fields)
+
+
+def say(text: str, role: Role = Role.USER) -> Message:
+    return Message(role=role, parts=(Text(text=text),))
 
 
 def answer(text: str = "answer") -> list[Event]:
@@ -55,12 +122,11 @@ async def played(events: Sequence[Event | asyncio.Event]) -> AsyncGenerator[Even
             yield event
 
 
-numbers = iter(range(10_000))
-
-
 def begin(memory: Memory, asked: Request | None = None, dialect: str = "d") -> Record:
     asked = asked or request()
-    return memory.open(dialect, asked, memory.extend(asked), Start(request_id=f"req_{next(numbers)}", created=0))
+    incoming = Incoming(method="POST", path="/v1/words", body=WORDS.keep(asked), owner=asked.owner)
+    start = Start(request_id=new_id("req_"), created=1)
+    return memory.open(Asked(dialect=dialect, incoming=incoming, start=start), asked)
 
 
 async def keep(memory: Memory, events: Sequence[Event | asyncio.Event], asked: Request | None = None) -> Record:
@@ -70,53 +136,101 @@ async def keep(memory: Memory, events: Sequence[Event | asyncio.Event], asked: R
     return record
 
 
-async def test_an_answer_is_found_by_its_owner_and_dialect_alone() -> None:
-    memory = Memory()
+def texts(request: Request) -> list[tuple[str, str]]:
+    return [(message.role.value, message.text) for message in request.messages]
+
+
+async def test_an_answer_is_found_by_its_owner_and_dialect_alone(memory: Memory) -> None:
     record = await keep(memory, answer())
-    assert memory.find("a", f"v1_{record.id}", "d") is record
-    assert memory.find("a", f"resp_{record.id}") is record
+    for name, dialect in ((f"v1_{record.id}", "d"), (f"resp_{record.id}", None)):
+        found = await memory.find("a", name, dialect)
+        assert (found.events, found.request, found.ended) == (record.events, record.request, True)
     for owner, name, dialect in (("b", record.id, "d"), ("a", record.id, "other"), ("a", "nope", "d")):
         with pytest.raises(UnknownItem):
-            memory.find(owner, f"v1_{name}", dialect)
+            await memory.find(owner, f"v1_{name}", dialect)
+        with pytest.raises(UnknownItem):
+            await memory.delete(owner, f"v1_{name}", dialect)
     await memory.delete("a", f"v1_{record.id}", "d")
     with pytest.raises(UnknownItem):
-        memory.find("a", record.id)
+        await memory.find("a", record.id)
 
 
 def test_keys() -> None:
     assert key_of("v1_abc") == key_of("req_abc") == key_of("abc") == "abc"
 
 
-async def test_what_its_client_leaves_is_not_kept() -> None:
-    memory = Memory()
+async def test_what_its_client_leaves_is_not_kept(memory: Memory) -> None:
     record = begin(memory)
     events = memory.tape(record, played(answer()))
     await anext(events)
-    assert memory.find("a", record.id) is record
+    assert await memory.find("a", record.id) is record
     await events.aclose()
     with pytest.raises(UnknownItem):
-        memory.find("a", record.id)
+        await memory.find("a", record.id)
 
 
-async def test_what_fails_at_once_is_not_kept() -> None:
-    memory = Memory()
+async def test_what_fails_at_once_is_not_kept(memory: Memory) -> None:
     record = await keep(memory, [Failed(error=UpstreamError("x"))])
     with pytest.raises(UnknownItem):
-        memory.find("a", record.id)
+        await memory.find("a", record.id)
+
+
+async def test_what_is_deleted_while_it_is_written_is_not_kept(memory: Memory) -> None:
+    record = begin(memory)
+    events = memory.tape(record, played(answer()))
+    first = await anext(events)
+    with pytest.raises(UnknownItem):  # the store knows it only when it is whole
+        await memory.find("b", record.id)
+    await memory.delete("a", record.id, "d")
+    assert [first, *[event async for event in events]] == answer()
+    with pytest.raises(UnknownItem):
+        await memory.find("a", record.id)
+
+
+async def test_the_end_is_told_when_it_is_stored(memory: Memory, store: Store) -> None:
+    record = begin(memory)
+    async for event in memory.tape(record, played(answer())):
+        assert (await store.answers.get("a", record.id) is not None) == (event == STOP)
+
+
+async def test_what_cannot_be_stored_is_told(
+    memory: Memory, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def add(row: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(store.answers, "add", add)
+    events = [event async for event in memory.tape(begin(memory), played(answer()))]
+    assert events[:-1] == answer()[:-1]
+    assert isinstance(events[-1], Failed)
+    assert "could not be kept" in str(events[-1].error)
+    assert "no space left" in caplog.text
+
+
+async def test_a_restart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = over(store)
+    kept = await keep(memory, answer("one"))
+    running = begin(memory, request(background=True))
+    await memory.play(running, played([*answer()[:2], asyncio.Event()]))
+    later = over(store)
+    assert (await later.find("a", kept.id)).answer.text == "one"
+    assert not (await later.find("a", running.id)).ended  # its server lives
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: time.time() + module.LEASE + 1))
+    found = await later.find("a", running.id)  # nobody has renewed its lease
+    assert found.ended
+    assert isinstance(found.answer.error, HostError)
+    await memory.close()
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_conversation_goes_on() -> None:
-    memory = Memory()
+async def test_a_conversation_goes_on(memory: Memory) -> None:
     first = await keep(memory, answer("one"), request(SYSTEM, QUESTION))
-    again = Message(role=Role.USER, parts=(Text(text="again"),))
-    second = await keep(memory, answer("two"), request(again, previous=f"v1_{first.id}"))
+    second = await keep(memory, answer("two"), request(say("again"), previous=f"v1_{first.id}"))
     other = Message(role=Role.SYSTEM, parts=(Text(text="Be other."),))
-    whole = memory.extend(request(other, QUESTION, previous=f"v1_{second.id}"))
-    said = [(message.role.value, message.text) for message in whole.messages]
-    assert said == [
+    whole = await memory.extend(request(other, QUESTION, previous=f"v1_{second.id}"), "d")
+    assert texts(whole) == [
         ("system", "Be other."),
         ("user", "question"),
         ("assistant", "one"),
@@ -128,12 +242,83 @@ async def test_a_conversation_goes_on() -> None:
     assert second.request.previous == f"v1_{first.id}"
 
 
-def test_nothing_changes_without_a_previous_answer() -> None:
+async def test_a_conversation_with_a_hole(memory: Memory) -> None:
+    first = await keep(memory, answer("one"))
+    second = await keep(memory, answer("two"), request(say("again"), previous=f"v1_{first.id}"))
+    await memory.delete("a", first.id, "d")
+    with pytest.raises(UnknownItem):
+        await memory.extend(request(previous=f"v1_{second.id}"), "d")
+
+
+async def test_nothing_changes_without_a_previous_answer(memory: Memory) -> None:
     asked = request()
-    assert Memory().extend(asked) is asked
+    assert await memory.extend(asked, "d") is asked
 
 
-async def test_code_comes_back_as_calls_and_results() -> None:
+async def test_containers_go_on(memory: Memory) -> None:
+    box = Container()
+    first = await keep(memory, [Housed(container="c1"), *answer()], request(container=box))
+    second = await keep(memory, [Housed(container="c2"), *answer()], request(container=box, previous=first.id))
+    whole = await memory.extend(request(container=Container(seen=("c0",)), previous=second.id), "d")
+    assert whole.container == Container(seen=("c1", "c2", "c0"))
+    assert (await memory.extend(request(previous=second.id), "d")).container is None
+
+
+async def test_items_are_replaced_by_what_was_said(memory: Memory) -> None:
+    events: list[Event] = [
+        TurnStarted(turn=0, model="m"),
+        ReasoningDelta(text="hm"),
+        TextDelta(text=""),
+        CallOpened(call="f1", name="weather"),
+        CallReady(call="f1", arguments="{}"),
+        TurnEnded(turn=0, model="m", finish=Finish.CALLS),
+        Finished(finish=Finish.CALLS),
+    ]
+    calling, words = await keep(memory, events), await keep(memory, answer("words"))
+    ref = [
+        Message(role=Role.ASSISTANT, parts=(ItemRef(id=f"x_{r.id}{at:04x}"),))
+        for r, at in ((calling, 0), (calling, 1), (words, 0))
+    ]
+    result = Message(role=Role.TOOL, parts=(CallResult(call="f1", text="sunny"),))
+    whole = await memory.extend(request(QUESTION, *ref[:2], result, ref[2], QUESTION), "d")
+    call = Message(role=Role.ASSISTANT, parts=(Call(id="f1", name="weather", arguments="{}"),))
+    assert whole.messages == (QUESTION, call, result, say("words", Role.ASSISTANT), QUESTION)
+    only = await memory.extend(request(QUESTION, ref[0]), "d")
+    assert only.messages == (QUESTION,)
+    for name in (f"x_{calling.id}", "x", f"x_{'0' * 24}0000"):
+        with pytest.raises(UnknownItem):
+            await memory.extend(request(Message(role=Role.ASSISTANT, parts=(ItemRef(id=name),))), "d")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_kept_conversations(memory: Memory, store: Store, kept: bool) -> None:
+    await store.conversations.add(ConversationRow(id="k", owner="a", created=1, expires=2e10))
+    for number in range(2):
+        asked = request(say(f"q{number}"), conversation="k", keep=kept, container=Container())
+        whole = await memory.extend(asked, "d")
+        record = await keep(memory, [Housed(container="c"), *answer(f"a{number}")], asked)
+    assert texts(whole) == [("user", "q0"), ("assistant", "a0"), ("user", "q1")]
+    assert whole.container == Container(seen=("c",))
+    assert whole.conversation is None
+    assert (await store.answers.get("a", record.id) is not None) == kept
+    for owner, name in (("b", "k"), ("a", "other")):
+        with pytest.raises(UnknownItem):
+            await memory.extend(request(conversation=name, owner=owner), "d")
+
+
+async def test_a_conversation_that_is_deleted_meanwhile(memory: Memory, store: Store) -> None:
+    await store.conversations.add(ConversationRow(id="k", owner="a", created=1, expires=2e10))
+    record, gate = begin(memory, request(conversation="k")), asyncio.Event()
+    events = memory.tape(record, played([*answer()[:-1], gate, STOP]))
+    await anext(events)
+    await store.conversations.delete("a", "k")
+    gate.set()
+    last = [event async for event in events][-1]
+    assert isinstance(last, Failed)
+    assert isinstance(last.error, UnknownItem)
+
+
+async def test_code_comes_back_as_calls_and_results(memory: Memory) -> None:
     execution = Execution(outcome=Outcome.OK, results=(Result(data={"image/png": PNG}),))
     events: list[Event] = [
         TurnStarted(turn=0, model="m"),
@@ -147,10 +332,9 @@ async def test_code_comes_back_as_calls_and_results() -> None:
         CallClosed(call="c1", execution=execution, text="1"),
         Finished(finish=Finish.CALLS),
     ]
-    memory = Memory()
     record = await keep(memory, events)
     result = Message(role=Role.TOOL, parts=(CallResult(call="f1", text="sunny"),))
-    whole = memory.extend(request(result, previous=record.id))
+    whole = await memory.extend(request(result, previous=record.id), "d")
     python = Call(id="c1", name="python", arguments='{"code":"print(1)"}', builtin=True)
     weather = Call(id="f1", name="weather", arguments='{"city": "Rome"}')
     shown = Image(media_type="image/png", data=PNG)
@@ -161,46 +345,45 @@ async def test_code_comes_back_as_calls_and_results() -> None:
         result,
     )
     with pytest.raises(BadRequest, match="'f1' has no result"):
-        memory.extend(request(previous=record.id))
+        await memory.extend(request(previous=record.id), "d")
     stranger = Message(role=Role.TOOL, parts=(CallResult(call="f2", text="x"),))
     with pytest.raises(BadRequest, match="no function call 'f2'"):
-        memory.extend(request(result, stranger, previous=record.id))
+        await memory.extend(request(result, stranger, previous=record.id), "d")
 
 
-async def test_what_cannot_be_gone_on_from() -> None:
-    memory = Memory()
+async def test_what_cannot_be_gone_on_from(memory: Memory) -> None:
     failed = await keep(memory, [*answer()[:2], Failed(error=UpstreamError("it broke"))])
     with pytest.raises(BadRequest, match="it broke"):
-        memory.extend(request(previous=failed.id))
+        await memory.extend(request(previous=failed.id), "d")
     with pytest.raises(BadRequest, match="still being written"):
-        memory.extend(request(previous=begin(memory).id))
+        await memory.extend(request(previous=begin(memory).id), "d")
     with pytest.raises(UnknownItem):
-        memory.extend(request(previous="nope"))
+        await memory.extend(request(previous="nope"), "d")
     kept = await keep(memory, answer())
     with pytest.raises(UnknownItem):
-        memory.extend(request(previous=kept.id, owner="b"))
+        await memory.extend(request(previous=kept.id, owner="b"), "d")
 
 
 # --- in the background ------------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_followed_while_it_is_written() -> None:
-    memory, gate = Memory(), asyncio.Event()
+async def test_an_answer_is_followed_while_it_is_written(memory: Memory) -> None:
+    gate = asyncio.Event()
     events = answer()
     record = begin(memory, request(background=True))
-    memory.play(record, played([*events[:2], gate, *events[2:]]))
+    await memory.play(record, played([*events[:2], gate, *events[2:]]))
     follower = memory.follow(record)
-    assert [await anext(follower), await anext(follower)] == events[:2]
+    assert [await anext(follower) for _ in range(3)] == [Accepted(), *events[:2]]
     assert record.answer.text == "answer"
     assert not record.ended
     gate.set()
     assert [event async for event in follower] == events[2:]
-    assert [event async for event in memory.follow(record)] == events
+    assert [event async for event in memory.follow(record)] == [Accepted(), *events]
     await memory.close()
 
 
-async def test_cancelling() -> None:
-    memory, closed = Memory(), []
+async def test_cancelling(memory: Memory) -> None:
+    closed: list[bool] = []
 
     async def endless() -> AsyncGenerator[Event, None]:
         try:
@@ -210,110 +393,50 @@ async def test_cancelling() -> None:
             closed.append(True)
 
     record = begin(memory, request(background=True))
-    memory.play(record, endless())
+    await memory.play(record, endless())
     follower = memory.follow(record)
-    await anext(follower)
+    assert isinstance(await anext(follower), Accepted)
+    assert isinstance(await anext(follower), TurnStarted)
     await memory.cancel(record)
     last = await anext(follower)
     assert isinstance(last, Failed)
     assert isinstance(last.error, Cancelled)
     assert closed == [True]
     await memory.cancel(record)  # once more changes nothing
-    assert len(record.events) == 2
+    assert len(record.events) == 3
     with pytest.raises(BadRequest, match="background"):
         await memory.cancel(await keep(memory, answer()))
 
 
-async def test_deleting_ends_it() -> None:
-    memory = Memory()
+async def test_deleting_ends_it(memory: Memory) -> None:
     record = begin(memory, request(background=True))
-    memory.play(record, played([asyncio.Event()]))
+    await memory.play(record, played([asyncio.Event()]))
     await memory.delete("a", record.id, "d")
     assert record.ended
     assert record.task is not None
     assert record.task.done()
 
 
-async def test_closing_ends_everything() -> None:
-    memory = Memory()
+async def test_closing_ends_everything(memory: Memory) -> None:
     records = [begin(memory, request(background=True)) for _ in range(3)]
     for record in records:
-        memory.play(record, played([asyncio.Event()]))
+        await memory.play(record, played([asyncio.Event()]))
     await memory.close()
     for record in records:
         last = record.events[-1]
         assert isinstance(last, Failed)
         assert isinstance(last.error, ShuttingDown)
-    with pytest.raises(UnknownItem):
-        memory.find("a", records[0].id)
+    found = await memory.find("a", records[0].id)
+    assert isinstance(found.answer.error, ShuttingDown)
 
 
-async def test_there_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_RUNNING", 1)
-    memory = Memory()
-    memory.play(begin(memory, request(background=True)), played([asyncio.Event()]))
+async def test_there_are_only_so_many(store: Store) -> None:
+    memory = over(store, most_running=1)
+    await memory.play(begin(memory, request(background=True)), played([asyncio.Event()]))
     refused = begin(memory, request(background=True))
     events = played(answer())
     with pytest.raises(AtCapacity):
-        memory.play(refused, events)
+        await memory.play(refused, events)
     with pytest.raises(UnknownItem):
-        memory.find("a", refused.id)
+        await memory.find("a", refused.id)
     await memory.close()
-
-
-# --- bounds -----------------------------------------------------------------------------------------------------------
-
-
-async def test_answers_expire(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr(module.time, "time", lambda: now[0])
-    memory = Memory(lifetime=10)
-    record = await keep(memory, answer())
-    running = begin(memory)
-    now[0] += 10
-    with pytest.raises(UnknownItem):
-        memory.find("a", record.id)
-    assert memory.find("a", running.id) is running
-
-
-async def test_the_number_is_bounded() -> None:
-    memory = Memory(most=2)
-    records = [await keep(memory, answer()) for _ in range(3)]
-    with pytest.raises(UnknownItem):
-        memory.find("a", records[0].id)
-    assert [memory.find("a", record.id) for record in records[1:]] == records[1:]
-
-
-async def test_who_holds_most_makes_room() -> None:
-    big = request(Message(role=Role.USER, parts=(File(name="f", media_type="x/y", data=b"x" * 40_000),)))
-    memory = Memory(room=100_000)
-    small = await keep(memory, answer(), request(owner="b"))
-    first, second = await keep(memory, answer(), big), await keep(memory, answer(), big)
-    assert memory.find("a", first.id) is first
-    third = await keep(memory, answer(), big)
-    with pytest.raises(UnknownItem):
-        memory.find("a", first.id)
-    assert memory.find("a", second.id) is second
-    assert memory.find("a", third.id) is third
-    assert memory.find("b", small.id) is small
-
-
-async def test_what_is_too_large_is_not_kept_but_given() -> None:
-    memory = Memory(room=1000)
-    text = "x" * 2000
-    record = begin(memory)
-    given = [event async for event in memory.tape(record, played(answer(text)))]
-    assert TextDelta(text=text) in given
-    with pytest.raises(UnknownItem):
-        memory.find("a", record.id)
-
-
-async def test_everything_counts() -> None:
-    memory = Memory()
-    record = begin(
-        memory, request(Message(role=Role.USER, parts=(File(name="f", media_type="x/y", data=b"x" * 1000),)))
-    )
-    assert record.size == WEIGHT + 1000
-    execution = Execution(outcome=Outcome.OK, stdout="x" * 100, results=(Result(data={"image/png": b"x" * 1000}),))
-    assert record.add(CallClosed(call="c", execution=execution, text="x" * 10)) == WEIGHT + 1110
-    assert record.size == 2 * WEIGHT + 2110

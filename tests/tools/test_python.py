@@ -91,8 +91,10 @@ async def test_leaving_in_the_middle_gives_the_sandbox_back(pool: Pool) -> None:
 async def test_no_room_is_raised() -> None:
     class Full:
         limits = Limits()
+        lasting = False
+        files = ()
 
-        async def acquire(self) -> Any:
+        async def acquire(self, memory: int | None = None) -> Any:
             raise AtCapacity("full")
 
     tool = PythonTool(Full())
@@ -173,11 +175,13 @@ class FakeSource:
     """Hands out these sessions, or raises these errors, one after the other."""
 
     limits = Limits()
+    lasting = False
+    files: Sequence[FileInfo] = ()
 
     def __init__(self, *sessions: Any) -> None:
         self.sessions = list(sessions)
 
-    async def acquire(self) -> Any:
+    async def acquire(self, memory: int | None = None) -> Any:
         session = self.sessions.pop(0)
         if isinstance(session, Exception):
             raise session

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec.structs import replace
 
 from belljar.apis.base import Api, Endpoint, Host
-from belljar.dialects.attached import BINARY, ENDINGS, MAX_NAME, safe_name
+from belljar.dialects.attached import BINARY, file_name
 from belljar.dialects.base import Incoming, Reply, read_json, write_json
 from belljar.dialects.fields import filled, mapping, maybe, refuse, text
 from belljar.dialects.gemini import DIALECT as GEMINI
 from belljar.dialects.google import VERSIONS
-from belljar.errors import BelljarError, Forbidden
-from belljar.server.files import Stored, Upload
+from belljar.errors import BelljarError, Forbidden, TooLarge, UnknownItem
+from belljar.server.files import Upload
+from belljar.store.rows import FileRow
 
 UPLOADS = "/upload/{version}/files/resumable/{upload}"  # of one upload: Google's SDKs take whatever URL they are told
+LIFETIME = 48 * 3600.0  # seconds, as Google keeps them
+MOST_ABOUT = 1 << 20  # bytes of metadata
+MOST_MULTIPART = 32 << 20  # bytes of a multipart/related body
 PAGE, LARGEST_PAGE = 10, 100
 MAX_TITLE = 512
 ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -36,38 +40,39 @@ COMMANDS = ("upload", "finalize", "query", "cancel")
 # --- uploading --------------------------------------------------------------------------------------------------------
 
 
-async def start(host: Host, incoming: Incoming) -> Reply:
+async def start(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes]) -> Reply:
     """Begin an upload, or take a whole one: by `X-Goog-Upload-Protocol`, or `uploadType` in the query."""
     headers = incoming.headers
     protocol = headers.get("x-goog-upload-protocol") or incoming.query.get("uploadType") or ""
     kind = headers.get("content-type", "")
     if protocol == "multipart" or (not protocol and kind.startswith("multipart/")):
-        about, media_type, data = _read_multipart(incoming.body, kind)
-        return await _take_whole(host, incoming, about, media_type, data)
+        about, media_type, data = _read_multipart(await _all(pieces, MOST_MULTIPART), kind)
+        return await _take_whole(host, incoming, about, media_type, _one(data))
     if protocol in ("raw", "media"):
-        return await _take_whole(host, incoming, {}, kind, incoming.body)
+        return await _take_whole(host, incoming, {}, kind, pieces)
     if protocol != "resumable" or "start" not in _commands(headers):
         refuse("X-Goog-Upload-Protocol", "must be `resumable` with the command `start`, `multipart` or `raw`")
-    about = _read_about(read_json(incoming.body) if incoming.body.strip() else {})
+    body = await _all(pieces, MOST_ABOUT)
+    about = _read_about(read_json(body) if body.strip() else {})
     media_type = headers.get("x-goog-upload-header-content-type", "")
     size = _length(headers.get("x-goog-upload-header-content-length", ""), "X-Goog-Upload-Header-Content-Length")
-    upload = _begin(host, incoming, about, media_type, size)
+    upload = await _begin(host, incoming, about, media_type, size)
     path = UPLOADS.format(version=incoming.path.split("/")[2], upload=upload.id)
     return Reply(status=200, body=b"", headers={"x-goog-upload-url": _root(incoming) + path, STATUS: "active"})
 
 
-async def take(host: Host, incoming: Incoming) -> Reply:
+async def take(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes]) -> Reply:
     """A piece of an upload, or another command. Whatever goes wrong is final: SDKs send it again if they are not told
     how the upload stands.
     """
     try:
-        return await _take(host, incoming, host.files.upload(incoming.params["upload"]))
+        return await _take(host, incoming, pieces, host.files.upload(incoming.params["upload"]))
     except BelljarError as error:
         reply = GEMINI.write_error(error, None)
         return replace(reply, headers={**reply.headers, STATUS: "final"})
 
 
-async def _take(host: Host, incoming: Incoming, upload: Upload) -> Reply:
+async def _take(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes], upload: Upload) -> Reply:
     commands = _commands(incoming.headers)
     if not commands or any(command not in COMMANDS for command in commands):
         refuse("X-Goog-Upload-Command", "must be `upload`, `finalize`, `upload, finalize`, `query` or `cancel`")
@@ -76,33 +81,47 @@ async def _take(host: Host, incoming: Incoming, upload: Upload) -> Reply:
         return Reply(status=200, body=b"", headers={STATUS: "cancelled"})
     if "upload" in commands:
         offset = _length(incoming.headers.get("x-goog-upload-offset", "0"), "X-Goog-Upload-Offset")
-        await host.files.append(upload, offset or 0, incoming.body)
+        await host.files.take(upload, offset or 0, pieces)
     if "finalize" in commands:
-        return _done(host.files.finish(upload), incoming)
+        return _done(await host.files.finish(upload), incoming)
     received = {"x-goog-upload-size-received": str(upload.received)}
     return Reply(status=200, body=b"", headers={STATUS: "active"} | received)
 
 
-async def _take_whole(host: Host, incoming: Incoming, about: Mapping[str, Any], media_type: str, data: bytes) -> Reply:
-    upload = _begin(host, incoming, about, media_type, len(data))
+async def _take_whole(
+    host: Host, incoming: Incoming, about: Mapping[str, Any], media_type: str, pieces: AsyncIterator[bytes]
+) -> Reply:
+    upload = await _begin(host, incoming, about, media_type, None)
     try:
-        await host.files.append(upload, 0, data)
-        return _done(host.files.finish(upload), incoming)
-    except BelljarError:
+        await host.files.take(upload, 0, pieces)
+        return _done(await host.files.finish(upload), incoming)
+    except BaseException:
         host.files.give_up(upload)
         raise
 
 
-def _begin(host: Host, incoming: Incoming, about: Mapping[str, Any], media_type: str, size: int | None) -> Upload:
+async def _begin(host: Host, incoming: Incoming, about: Mapping[str, Any], media_type: str, size: int | None) -> Upload:
     """What is told of a file before it comes. Raises BadRequest, TooLarge."""
     media_type = (media_type or about.get("mimeType") or BINARY).partition(";")[0].strip().lower() or BINARY
     title = about.get("displayName")
-    given = incoming.headers.get("x-goog-upload-file-name") or title or ""
-    name = safe_name(given).encode()[-MAX_NAME:].decode("utf-8", "ignore").strip("._-") or "file"
-    if "." not in name:
-        other = "text/plain" if media_type.startswith("text/") else BINARY
-        name += ENDINGS.get(media_type, ENDINGS[other])[0]
-    return host.files.begin(incoming.owner, name, media_type, size=size, title=title, file_id=about.get("id"))
+    name = file_name(incoming.headers.get("x-goog-upload-file-name") or title or "", media_type)
+    return await host.files.begin(
+        incoming.owner, name, media_type, size=size, title=title, lifetime=LIFETIME, file_id=about.get("id")
+    )
+
+
+async def _all(pieces: AsyncIterator[bytes], most: int) -> bytes:
+    """A body that is read at once. Raises TooLarge."""
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > most:
+            raise TooLarge(f"this kind of body may have {most:,} bytes; upload large files in pieces (resumable)")
+    return bytes(body)
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def _read_about(body: Any) -> dict[str, Any]:
@@ -157,52 +176,49 @@ async def listing(host: Host, incoming: Incoming) -> Reply:
     """The owner's files, the newest first, in pages."""
     query = incoming.query
     size = _length(query.get("pageSize") or query.get("page_size") or "", "pageSize") or PAGE
-    token = query.get("pageToken") or query.get("page_token") or ""
-    files = list(host.files.list(incoming.owner))
-    if token:
-        place = next((at for at, file in enumerate(files) if file.id == token), None)
-        if place is None:
-            refuse("pageToken", "is none that was given here, or its file is gone")
-        files = files[place + 1 :]
-    page = files[: min(size, LARGEST_PAGE)]
-    body: dict[str, Any] = {"files": [_file(file, incoming) for file in page]} if page else {}
-    if len(files) > len(page):
-        body["nextPageToken"] = page[-1].id
+    token = query.get("pageToken") or query.get("page_token") or None
+    try:
+        files, more = await host.files.page(incoming.owner, token, min(size, LARGEST_PAGE))
+    except UnknownItem:
+        refuse("pageToken", "is none that was given here, or its file is gone")
+    body: dict[str, Any] = {"files": [_file(file, incoming) for file in files]} if files else {}
+    if more:
+        body["nextPageToken"] = files[-1].id
     return Reply(status=200, body=write_json(body))
 
 
 async def show(host: Host, incoming: Incoming) -> Reply:
     """One file's metadata."""
-    return Reply(status=200, body=write_json(_file(_find(host, incoming), incoming)))
+    return Reply(status=200, body=write_json(_file(await _find(host, incoming), incoming)))
 
 
 async def download(host: Host, incoming: Incoming) -> Reply:
     """Refused: only generated files can be downloaded, and none are."""
-    _find(host, incoming)
+    await _find(host, incoming)
     refuse("name", "is the name of an uploaded file: only generated files can be downloaded")
 
 
 async def delete(host: Host, incoming: Incoming) -> Reply:
     """Forget a file."""
-    file = _find(host, incoming)
-    host.files.delete(file.owner, file.id)
+    file = await _find(host, incoming)
+    await host.files.delete(file.owner, file.id)
     return Reply(status=200, body=b"{}")
 
 
-def _find(host: Host, incoming: Incoming) -> Stored:
+async def _find(host: Host, incoming: Incoming) -> FileRow:
     """The owner's file. Raises Forbidden, as Google does, which does not tell whether there is one."""
     identity = incoming.params["id"]
-    file = host.files.get(incoming.owner, identity)
+    file = await host.files.get(incoming.owner, identity)
     if file is None:
         raise Forbidden(f"You do not have permission to access the File {identity[:80]} or it may not exist.")
     return file
 
 
-def _done(file: Stored, incoming: Incoming) -> Reply:
+def _done(file: FileRow, incoming: Incoming) -> Reply:
     return Reply(status=200, body=write_json({"file": _file(file, incoming)}), headers={STATUS: "final"})
 
 
-def _file(file: Stored, incoming: Incoming) -> dict[str, Any]:
+def _file(file: FileRow, incoming: Incoming) -> dict[str, Any]:
     """A file as Google writes it. `sha256Hash` is base64 of the digits of the digest, as there."""
     version = next((part for part in incoming.path.split("/")[1:3] if part in VERSIONS), "v1beta")
     body = {
@@ -233,8 +249,8 @@ def _root(incoming: Incoming) -> str:
 # --- paths ------------------------------------------------------------------------------------------------------------
 
 
-def _endpoint(method: str, path: str, handle: Any, *, open: bool = False) -> Endpoint:
-    return Endpoint(method=method, path=path, handle=handle, open=open, dialect=GEMINI.name, claims=GEMINI.claims)
+def _endpoint(method: str, path: str, **more: Any) -> Endpoint:
+    return Endpoint(method=method, path=path, dialect=GEMINI.name, claims=GEMINI.claims, **more)
 
 
 API = Api(
@@ -243,13 +259,13 @@ API = Api(
         endpoint
         for version in VERSIONS
         for endpoint in (
-            _endpoint("POST", f"/upload/{version}/files", start),
-            _endpoint("POST", UPLOADS.format(version=version, upload="{upload}"), take, open=True),
-            _endpoint("PUT", UPLOADS.format(version=version, upload="{upload}"), take, open=True),
-            _endpoint("GET", f"/{version}/files", listing),
-            _endpoint("GET", f"/{version}/files/{{id}}:download", download),
-            _endpoint("GET", f"/{version}/files/{{id}}", show),
-            _endpoint("DELETE", f"/{version}/files/{{id}}", delete),
+            _endpoint("POST", f"/upload/{version}/files", take=start),
+            _endpoint("POST", UPLOADS.format(version=version, upload="{upload}"), take=take, open=True),
+            _endpoint("PUT", UPLOADS.format(version=version, upload="{upload}"), take=take, open=True),
+            _endpoint("GET", f"/{version}/files", handle=listing),
+            _endpoint("GET", f"/{version}/files/{{id}}:download", handle=download),
+            _endpoint("GET", f"/{version}/files/{{id}}", handle=show),
+            _endpoint("DELETE", f"/{version}/files/{{id}}", handle=delete),
         )
     ),
 )

@@ -208,7 +208,7 @@ async def _servers(settings: Settings, folder: Path, say: Say) -> AsyncIterator[
             "relay": ["belljar.bench.server_relay", upstream.url],
             "belljar": [
                 *("belljar", "--config", "/dev/null", "serve", "--port", "0", "--upstream", upstream.url),
-                *("--image", settings.image, "--profile", settings.profile),
+                *("--image", settings.image, "--profile", settings.profile, "--data", str(folder / "kept")),
             ],
         }
         servers = {"upstream": upstream}

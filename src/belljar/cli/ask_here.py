@@ -60,9 +60,9 @@ class OwnPool(Pool):
 
     last: GuestSession | None = None
 
-    async def acquire(self) -> GuestSession:
-        """A fresh session. Raises AtCapacity, SandboxFailed."""
-        self.last = await super().acquire()
+    async def acquire(self, memory: int | None = None) -> GuestSession:
+        """A fresh session. Raises AtCapacity, SandboxFailed, BadRequest."""
+        self.last = await super().acquire(memory)
         return self.last
 
 

@@ -26,7 +26,7 @@ from belljar.server import logs
 from belljar.server.app import App
 from belljar.server.keys import Keys, is_shared, read_keys
 from belljar.server.serve import listen, run, url_of
-from belljar.server.service import Service
+from belljar.server.service import Service, open_store
 from belljar.server.settings import Keep, Settings, Stock
 from belljar.upstream.catalog import Catalog, UpstreamState
 from belljar.upstream.discover import find_upstreams
@@ -119,7 +119,7 @@ def serve(
     pool = Pool(image, limits=limits, profile=profile, **vars(stock))
     warn(settings, profile)
     announcement = Announcement(settings, keys, url_of(sockets[0], settings.host), catalog, pool)
-    return run(Service(catalog, pool, budget, keep), settings, keys, sockets, announcement.say)
+    return run(Service(catalog, pool, budget, keep, open_store(keep)), settings, keys, sockets, announcement.say)
 
 
 def make_catalog(sources: Sources) -> Catalog:

@@ -237,6 +237,22 @@ def safe_name(name: str) -> str:
     return _UNSAFE.sub("_", last).strip("._-")
 
 
+def file_name(given: str, media_type: str) -> str:
+    """A name for the sandbox, after the one that a client gave to its file, with an ending."""
+    stem, ending = _split(safe_name(given))
+    other = "text/plain" if media_type.startswith("text/") else BINARY
+    return (stem or "file") + (ending or ENDINGS.get(media_type, ENDINGS[other])[0])
+
+
+def type_of(name: str, told: str) -> str:
+    """The media type of a file: what its client told, or what the ending of its name says where that says nothing."""
+    kind = told.partition(";")[0].strip().lower()
+    kind = SPELLINGS.get(kind, kind)
+    if kind in VAGUE or not _TYPE.fullmatch(kind):
+        return TYPES.get(_split(name)[1].lower()) or (kind if kind in VAGUE and kind else BINARY)
+    return kind
+
+
 def _split(name: str) -> tuple[str, str]:
     """Stem and ending of a name, shortened to MAX_NAME bytes together."""
     stem, dot, ending = name.rpartition(".")

@@ -13,7 +13,8 @@ import msgspec
 
 from belljar.errors import BadRequest, BelljarError
 from belljar.events import Answer, Event
-from belljar.model import ModelInfo, Request
+from belljar.model import Message, ModelInfo, Request
+from belljar.packing import mended
 
 MAX_DEPTH = 100  # levels of a JSON body: more than any schema needs, fewer than any parser's stack takes
 
@@ -46,6 +47,13 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     created: int
 
 
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a kept conversation, as its dialect writes it: `body` is a JSON object with this `id` in it."""
+
+    id: str
+    body: Mapping[str, Any]
+
+
 class Writer(Protocol):
     """Writes one answer. Use either `write` for every event (a stream), or `fold` once (a single body)."""
 
@@ -69,7 +77,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     action: str
 
 
-ACTIONS = ("generate", "count", "models", "model", "kept", "cancel", "delete")
+ACTIONS = ("generate", "count", "models", "model", "kept", "input", "cancel", "delete")
 
 
 class Dialect(Protocol):
@@ -113,7 +121,9 @@ class Dialect(Protocol):
 
 class KeepingDialect(Dialect, Protocol):
     """A dialect whose answers can be kept: it has routes with the actions "kept", "cancel" and "delete", whose paths
-    hold the answer's `id`. Its writers give the answer an id that ends in "_" and what `Start.request_id` ends in.
+    hold the answer's `id`, and may have one with the action "input". Its writers give the answer an id that ends in
+    "_" and what `Start.request_id` ends in. What is kept is the body of the request, which is read again by
+    `read_request`, and the events of the answer.
     """
 
     def read_view(self, incoming: Incoming, request: Request) -> Request:
@@ -122,8 +132,22 @@ class KeepingDialect(Dialect, Protocol):
         Raises ClientError.
         """
 
+    def carry(self, request: Request) -> tuple[Message, ...]:
+        """The messages of a kept request that belong to the conversation which goes on from it."""
+
     def write_deleted(self, identity: str) -> bytes:
         """An answer has been forgotten."""
+
+    def write_input(self, incoming: Incoming, kept: Incoming, start: Start) -> bytes:
+        """What a kept answer was asked with (action "input"): `kept` is the request of then, `incoming` that of now,
+        which may want one page of it. Raises ClientError.
+        """
+
+    def write_items(self, kept: Incoming, answer: Answer, start: Start) -> Sequence[Item]:
+        """What is added to a conversation: what was asked, and the answer."""
+
+    def read_items(self, items: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+        """Items of a kept conversation as messages. Raises ClientError."""
 
 
 def read_bearer(incoming: Incoming) -> str | None:
@@ -145,15 +169,7 @@ def write_json(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
-        return _encoder.encode(_mended(value))
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {_mended(name): _mended(inner) for name, inner in value.items()}
-    return [_mended(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return _encoder.encode(mended(value))
 
 
 def read_json(body: bytes | str) -> Any:

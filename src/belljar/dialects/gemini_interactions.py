@@ -169,6 +169,10 @@ class GeminiInteractions:
         """A writer for the answer to this request."""
         return InteractionWriter(request, start)
 
+    def carry(self, request: Request) -> tuple[Message, ...]:
+        """All but the system instruction, which is not inherited."""
+        return tuple(message for message in request.messages if message.role is not Role.SYSTEM)
+
     def write_deleted(self, identity: str) -> bytes:
         """Nothing more is said of it."""
         return b"{}"

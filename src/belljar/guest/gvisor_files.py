@@ -110,7 +110,8 @@ class Server:
             self._writes[number] = -1
             os.close(fd)
             fd = -1
-            self._remove(head)
+            with contextlib.suppress(OSError):
+                self._unlink(head)
             raise
         finally:
             if not head["more"]:
@@ -130,8 +131,12 @@ class Server:
                 return fd
 
     def _remove(self, head: dict[str, Any]) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._unlink(head)
+        self._send({"op": "end", "id": head["id"]})
+
+    def _unlink(self, head: dict[str, Any]) -> None:
         with (
-            contextlib.suppress(OSError),
             _closing(self._folder(head["box"])) as folder,
             _parent(folder, head["path"]) as (parent, name),
         ):
@@ -169,7 +174,7 @@ class Server:
         return 0
 
 
-OPERATIONS = {"read": Server._read, "list": Server._list, "usage": Server._usage}
+OPERATIONS = {"read": Server._read, "remove": Server._remove, "list": Server._list, "usage": Server._usage}
 
 
 def open_beneath(folder: int, name: str, flags: int, is_kind: Callable[[int], bool], what: str) -> int:

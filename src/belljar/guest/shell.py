@@ -1,6 +1,7 @@
 """IPython without a terminal: last value, display, magics, top-level await, and nothing written to disk.
 
-Results leave through one function, `emit`, given at construction; exceptions come back as values from `run`.
+Results leave through one function, `emit`, given at construction; exceptions come back as values from `run`. A figure
+brings its data as a chart, where they can be told (charts).
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ from typing import Any
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.formatters import BaseFormatter
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets import ObjectName, Unicode
 from traitlets.config import Config
+
+from .charts import chart_of
+from .charts_model import CHART
+from .charts_plotly import chart_of_bundle
 
 MAX_DEPTH = 90
 Emit = Callable[[dict[str, str], dict[str, Any], dict[str, bytes], bool], None]
@@ -91,10 +98,22 @@ class _Publisher(DisplayPublisher):
     """`display(...)` becomes a result."""
 
     def publish(self, data: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
-        self.shell.emit(*split_bundle(data), False)
+        chart = None if CHART in data else chart_of_bundle(data)
+        self.shell.emit(*split_bundle(data if chart is None else {**data, CHART: chart}), False)
 
     def clear_output(self, wait: bool = False) -> None:
         pass
+
+
+class _Charts(BaseFormatter):
+    """What is displayed as a chart: one more type in the bundles of those objects that have one."""
+
+    format_type = Unicode(CHART)
+    print_method = ObjectName("_repr_chart_")
+    _return_type = dict
+
+    def __call__(self, value: Any) -> dict[str, Any] | None:
+        return chart_of(value)
 
 
 class Shell(InteractiveShell):
@@ -119,6 +138,7 @@ class Shell(InteractiveShell):
             displayhook_class=_Hook,
             compiler_class=_Compiler,
         )
+        self.display_formatter.formatters[CHART] = _Charts(parent=self.display_formatter)  # the last: figures are drawn
         self.user_ns.pop("open", None)  # IPython's wrapper that refuses descriptors 0 to 2
         sys.excepthook = sys.__excepthook__
         warnings.filterwarnings("ignore", message="To exit: use 'exit'")

@@ -6,7 +6,7 @@ Everything above this row sees sandboxes through these and the values of `execut
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,6 +78,9 @@ class Session(Protocol):
     async def read_file(self, path: str) -> bytes:
         """A file below the working folder. Raises FileError."""
 
+    async def remove_file(self, path: str) -> None:
+        """Remove a file below the working folder; one that is not there is no error. Raises FileError."""
+
     async def list_files(self) -> tuple[FileInfo, ...]:
         """All regular files below the working folder."""
 
@@ -86,14 +89,28 @@ class Session(Protocol):
 
 
 class Source(Protocol):
-    """Where sessions come from: a pool, on this machine or elsewhere."""
+    """Where sessions come from: a pool, on this machine or elsewhere; or a container, whose session lives on.
+
+    `lasting` tells the latter: variables and files are there again in the next request, and `files` are those that are
+    there now.
+    """
 
     @property
     def limits(self) -> Limits:
         """What each session may use."""
 
-    async def acquire(self) -> Session:
-        """A fresh session of your own; close it when done. Raises AtCapacity, SandboxFailed."""
+    @property
+    def lasting(self) -> bool:
+        """Whether sessions live on after they are closed."""
+
+    @property
+    def files(self) -> Sequence[FileInfo]:
+        """Files that are in the session before anybody puts some there."""
+
+    async def acquire(self, memory: int | None = None) -> Session:
+        """A session of your own, a fresh one where it is not lasting; close it when done. `memory` in bytes, None for
+        that of `limits`. Raises AtCapacity, SandboxFailed; BadRequest: more memory than anybody may have.
+        """
 
 
 class Backend(Protocol):
@@ -102,8 +119,10 @@ class Backend(Protocol):
     async def start(self) -> None:
         """Get ready. Raises IsolationUnavailable, ImageError, SandboxFailed."""
 
-    async def session(self) -> Session:
-        """A fresh session, ready to run. Raises IsolationUnavailable, SandboxFailed."""
+    async def session(self, memory: int | None = None) -> Session:
+        """A fresh session, ready to run; `memory` in bytes, None for that of all. Raises IsolationUnavailable,
+        SandboxFailed.
+        """
 
     async def close(self) -> None:
         """End every session and process of this backend. Never raises."""

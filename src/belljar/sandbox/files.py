@@ -77,6 +77,20 @@ def write(folder: int, path: str, data: bytes, owner: int | None = None) -> None
                 _write_all(fd, data, path, parent)
 
 
+def remove(folder: int, path: str, owner: int | None = None) -> None:
+    """Remove a file, or whatever bears its name and is no folder; one that is not there is no error. It acts as the
+    user `owner`, as `write` does. Raises FileError.
+    """
+    *folders, name = path.split("/")
+    with acting_as(owner), _opened(folder, "/".join(folders) or ".", FOLDER) as parent:
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror}") from None
+
+
 def _write_all(fd: int, data: bytes, path: str, parent: int) -> None:
     view = memoryview(data)
     try:

@@ -7,6 +7,7 @@ gone after `close`, and what an earlier host left is swept at `start`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import os
@@ -93,7 +94,7 @@ class ForkServer:
         if self._place is None:
             self.limiter = f"rlimits and a watchdog ({self.limiter})"
         if watch := self._unlimited():
-            self._watchdog = Watchdog(self._limits, watch)
+            self._watchdog = Watchdog(watch)
         preload = self._image.preload if self._options.preload is None else self._options.preload
         self._spec = plan.zygote_spec(
             self._image,
@@ -105,16 +106,19 @@ class ForkServer:
             scratch=self._scratch(),
         )
 
-    async def session(self) -> GuestSession:
-        """A fresh session, ready to run. Raises IsolationUnavailable, SandboxFailed."""
+    async def session(self, memory: int | None = None) -> GuestSession:
+        """A fresh session, ready to run; `memory` in bytes, None for that of all. Raises IsolationUnavailable,
+        SandboxFailed.
+        """
         number = next_id()
+        limits = self._limits_with(memory)
         uid = 1 + number % (plan.ROOT_ID_COUNT - 1) if self._is_root else 0
         owner = plan.ROOT_ID_BASE + uid if self._is_root else None
         folder = await in_thread(self._make_folder, number, owner) if self._needs_folder else ""
-        request = self._request(number, uid if self.profile == "full" or owner is None else owner, folder)
+        request = self._request(number, uid if self.profile == "full" or owner is None else owner, folder, limits)
         try:
             async with asyncio.timeout(SPAWN_SECONDS):
-                guest = await bear(self._living_zygote(), request, self._attach(number), owner)
+                guest = await bear(self._living_zygote(), request, self._attach(number, limits), owner)
         except BaseException as error:
             place = self._place
             self._discard(None if place is None else cgroup.Group(place=place, name=f"s{number}"), folder)
@@ -122,7 +126,7 @@ class ForkServer:
                 raise SandboxFailed(f"a sandbox was not ready in {SPAWN_SECONDS:.0f} s") from None
             raise
         guest.end = self._ender(guest)
-        session = GuestSession(guest, self._limits, lambda ended: self._forget(ended, guest.group, folder))
+        session = GuestSession(guest, limits, lambda ended: self._forget(ended, guest.group, folder))
         self._sessions.add(session)
         if self._watchdog is not None:
             self._watchdog.add(session)
@@ -188,8 +192,10 @@ class ForkServer:
                 return zygote
         raise SandboxFailed("no zygote is alive; they are being started again")
 
-    def _request(self, number: int, uid: int, folder: str) -> dict[str, Any]:
-        limits = self._limits
+    def _limits_with(self, memory: int | None) -> Limits:
+        return self._limits if memory is None else dataclasses.replace(self._limits, memory=memory)
+
+    def _request(self, number: int, uid: int, folder: str, limits: Limits) -> dict[str, Any]:
         return {
             "id": number,
             "uid": uid,
@@ -200,15 +206,15 @@ class ForkServer:
             "rlimits": plan.rlimits(limits, memory_by_kernel=self._place is not None),
         }
 
-    def _attach(self, number: int) -> Attach:
+    def _attach(self, number: int, limits: Limits) -> Attach:
         async def attach(pid: int) -> cgroup.Group | None:
             if self._place is None:
                 return None
             try:
-                return await in_thread(cgroup.attach, self._place, f"s{number}", pid, self._limits)
+                return await in_thread(cgroup.attach, self._place, f"s{number}", pid, limits)
             except FileNotFoundError:  # somebody has tidied our empty parent group away
                 await in_thread(cgroup.create, self._place)
-                return await in_thread(cgroup.attach, self._place, f"s{number}", pid, self._limits)
+                return await in_thread(cgroup.attach, self._place, f"s{number}", pid, limits)
 
         return attach
 

@@ -58,6 +58,10 @@ class RemoteFiles:
         """Create or replace a file, and folders on the way. Raises FileError, SandboxFailed."""
         await self._ask({"op": "write", "box": box, "path": path}, blob=data, subject=path)
 
+    async def remove(self, box: int, path: str) -> None:
+        """Remove a file; one that is not there is no error. Raises FileError, SandboxFailed."""
+        await self._ask({"op": "remove", "box": box, "path": path}, subject=path)
+
     async def snapshot(self, box: int) -> Snapshot:
         """All regular files of a guest, at most MAX_ENTRIES of them. Raises SandboxFailed."""
         answer = await self._ask({"op": "list", "box": box, "entries": MAX_ENTRIES}, room=MAX_ENTRIES)

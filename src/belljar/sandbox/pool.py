@@ -10,25 +10,33 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import logging
 import resource
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 
-from belljar.errors import AtCapacity, BelljarError, SandboxFailed
+from belljar.errors import AtCapacity, BadRequest, BelljarError, SandboxFailed
+from belljar.execution import FileInfo
 from belljar.sandbox.backends import BACKENDS
-from belljar.sandbox.base import MIB, Limits
+from belljar.sandbox.base import LEAST, MIB, Limits
 from belljar.sandbox.cgroup import available_memory
 from belljar.sandbox.forkserver import ForkServer, Options
 from belljar.sandbox.image import Image, find_image, hold
 from belljar.sandbox.session import GuestSession
 
 SANDBOX_ESTIMATE = 32 * MIB  # what an average sandbox is reckoned to hold, for the default bound
+DEFAULT_MEMORY = 4096 * MIB  # that a session may ask for
 DESCRIPTORS_EACH = 8
 MAX_BIRTHS = 8  # at once: the zygotes fork one after the other, more would only compete with code that runs
 REFILL_SECONDS = 0.015  # that a birth waits while more than half of the stock is there
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 log = logging.getLogger(__name__)
+
+
+def default_max_memory(least: int) -> int:
+    """Memory that a session may ask for, in bytes: some GiB, but not what this host has not; `least` in any case."""
+    return max(least, min(DEFAULT_MEMORY, available_memory() // 2))
 
 
 def default_max_sandboxes() -> int:
@@ -61,17 +69,20 @@ class Pool:
         max_sandboxes: int | None = None,
         queue: int = 1024,
         wait: float = 30.0,
+        max_memory: int | None = None,
         zygotes: int = 0,
         preload: Sequence[str] | None = None,
     ) -> None:
-        """`wait` in seconds; `zygotes` 0 means one for each processor, at most 2. Raises ValueError for no known
-        profile.
+        """`wait` in seconds; `max_memory`, in bytes, is what a session may be asked for with; `zygotes` 0 means one for
+        each processor, at most 2. Raises ValueError for no known profile.
         """
         if profile not in BACKENDS:
             raise ValueError(f"profile {profile!r}: it must be one of {', '.join(BACKENDS)}")
         self._image = image
         self._limits = limits or Limits()
         self._profile = profile
+        self.on_pressure: Callable[[], None] | None = None  # called when somebody waits and no more can be made
+        self._max_memory = max_memory or default_max_memory(self._limits.memory)
         self._max = max_sandboxes or default_max_sandboxes()
         self._stock_size = min(ready, self._max)
         self._queue_size = queue
@@ -79,7 +90,7 @@ class Pool:
         self._options = Options(limits=self._limits, preload=preload, zygotes=zygotes)
         self._stock: collections.deque[GuestSession] = collections.deque()
         self._waiting: collections.deque[asyncio.Future[GuestSession]] = collections.deque()
-        self._owned: set[GuestSession] = set()
+        self._owned: set[object] = set()  # sessions that were handed out, and places kept for some
         self._births: set[asyncio.Task[None]] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._stack = contextlib.ExitStack()
@@ -128,8 +139,31 @@ class Pool:
             await self._backend.close()
         self._stack.close()
 
-    async def acquire(self) -> GuestSession:
-        """A fresh session of your own; close it when done. Raises AtCapacity, SandboxFailed."""
+    async def acquire(self, memory: int | None = None) -> GuestSession:
+        """A fresh session of your own; close it when done. `memory` in bytes, None for that of `limits`.
+
+        Raises AtCapacity, SandboxFailed; BadRequest: more memory than anybody may have.
+        """
+        self.check_memory(memory)
+        session = await self._acquire()
+        if memory is None or memory == self._limits.memory:
+            return session
+        return await self._exchange(session, memory)
+
+    async def _exchange(self, session: GuestSession, memory: int) -> GuestSession:
+        """One with other memory in the place of a session. What a sandbox may use is settled before its birth."""
+        place = object()
+        self._owned.add(place)  # so that nobody else is given this place meanwhile
+        try:
+            await session.close()
+            other = await self.backend.session(memory)
+            self._hand_out(other)
+            return other
+        finally:
+            self._owned.discard(place)
+            self._refill_soon()
+
+    async def _acquire(self) -> GuestSession:
         if self._closed or self._backend is None:
             raise AtCapacity("the pool is closed")
         while self._stock:
@@ -154,6 +188,46 @@ class Pool:
     def limits(self) -> Limits:
         """What each sandbox may use."""
         return self._limits
+
+    def limits_with(self, memory: int) -> Limits:
+        """What a sandbox may use that is asked for with so much memory, in bytes."""
+        return dataclasses.replace(self._limits, memory=memory)
+
+    def check_memory(self, memory: int | None) -> None:
+        """Raises BadRequest for memory that no session can have."""
+        if memory is None or LEAST["memory"] <= memory <= max(self._max_memory, self._limits.memory):
+            return
+        raise BadRequest(
+            f"a sandbox may have at most {self._max_memory:,} bytes of memory on this server, not {memory:,}; its "
+            "option max_memory says how much",
+            param="memory_limit",
+        )
+
+    @property
+    def lasting(self) -> bool:
+        """Sessions end when they are closed."""
+        return False
+
+    @property
+    def files(self) -> tuple[FileInfo, ...]:
+        """Sessions begin without any."""
+        return ()
+
+    @property
+    def max_sandboxes(self) -> int:
+        """The most that are alive at once."""
+        return self._max
+
+    @property
+    def wait(self) -> float:
+        """Seconds that somebody waits at most."""
+        return self._wait
+
+    @property
+    def is_short(self) -> bool:
+        """Whether somebody waits for whom none can be made as long as all live."""
+        alive = len(self._owned) + len(self._stock) + len(self._births)
+        return len(self._waiting) > len(self._births) and alive >= self._max
 
     @property
     def is_full(self) -> bool:
@@ -186,6 +260,8 @@ class Pool:
         waiter: asyncio.Future[GuestSession] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._refill()
+        if self.is_short and self.on_pressure is not None:
+            self.on_pressure()
         try:
             async with asyncio.timeout(self._wait):
                 return await waiter

@@ -116,6 +116,11 @@ class GuestSession:
         return self._count > 0
 
     @property
+    def limits(self) -> Limits:
+        """What it may use."""
+        return self._limits
+
+    @property
     def owner(self) -> int | None:
         """The guest's user where that is another than the host's."""
         return self._guest.uid
@@ -182,6 +187,12 @@ class GuestSession:
             raise FileError(f"{path}: over {self._limits.files_bytes:,} bytes")
         name = files.relative(path)
         await self._on_folder(files.write, name, data, self._guest.uid)
+        self._known = await self._snapshot()
+
+    async def remove_file(self, path: str) -> None:
+        """Remove a file below the working folder, if it is there. Raises FileError, SessionClosed."""
+        self._check_open()
+        await self._on_folder(files.remove, files.relative(path), self._guest.uid)
         self._known = await self._snapshot()
 
     async def read_file(self, path: str) -> bytes:

@@ -46,6 +46,10 @@ class Watched(Protocol):
     def used(self) -> bool:
         """Whether code has ever run."""
 
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
+
     def copy_folder(self) -> int:
         """A new descriptor of its working folder. Raises OSError when it is closed."""
 
@@ -57,6 +61,7 @@ class Watched(Protocol):
 class Look:
     """One look at one guest. `inherited`: the memory that it has from its zygote, in bytes."""
 
+    limits: Limits
     processes: tuple[int, ...]
     folder: int
     inherited: int
@@ -66,8 +71,7 @@ class Look:
 class Watchdog:
     """Watches the sessions of one fork server for the limits named in `watch`: memory, processes, files."""
 
-    def __init__(self, limits: Limits, watch: frozenset[str]) -> None:
-        self._limits = limits
+    def __init__(self, watch: frozenset[str]) -> None:
         self._watch = watch
         self._watched: dict[Watched, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -116,6 +120,7 @@ class Watchdog:
         folder = session.copy_folder()
         try:
             look = Look(
+                limits=session.limits,
                 processes=(session.pid, *descendants(session.pid, table)),
                 folder=folder,
                 inherited=inherited,
@@ -131,24 +136,24 @@ class Watchdog:
         used = sum(max(0, resident_bytes(pid) - look.inherited) for pid in look.processes) + files
         if look.thorough:
             used = max(used, files + sum(deleted_mappings(look.processes).values()))
-        if used <= self._limits.memory:
+        if used <= look.limits.memory:
             return False
         # Exactly, then: what children share counts once; shared memory counts also where it is not resident.
         shared = sum(deleted_mappings(look.processes).values())
-        return files + shared + sum(map(proportional_bytes, look.processes)) > self._limits.memory
+        return files + shared + sum(map(proportional_bytes, look.processes)) > look.limits.memory
 
     def _too_many_processes(self, look: Look) -> bool:
-        return len(look.processes) > self._limits.processes
+        return len(look.processes) > look.limits.processes
 
     def _too_many_files(self, look: Look) -> bool:
         if not look.thorough:
             return False
         base = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=look.folder)  # the guest's data and tmp folders
         try:
-            found = measure_tree(base, self._limits.files_count + ALLOWANCE, MAX_DEPTH)
+            found = measure_tree(base, look.limits.files_count + ALLOWANCE, MAX_DEPTH)
         finally:
             os.close(base)
-        return found is None or found[1] + unlinked_bytes(look.processes, look.folder) > self._limits.files_bytes
+        return found is None or found[1] + unlinked_bytes(look.processes, look.folder) > look.limits.files_bytes
 
 
 LOOKS: dict[str, Callable[[Watchdog, Look], bool]] = {

@@ -66,7 +66,8 @@ async def generate(
     try:
         if request.stream:
             exchange.plan_beats(1, writer.heartbeat, writer.media_type)
-            await _stream(exchange, Tally(dialect=dialect.name) if again else work.tally, writer, events)
+            tally = Tally(dialect=dialect.name) if again else work.tally
+            await _stream(exchange, tally, writer, events, known=again or request.background)
         else:
             exchange.plan_beats(PATIENCE, dialect.heartbeat, JSON)
             await _whole(exchange, work.tally, writer, events)
@@ -98,10 +99,13 @@ def plain_error(error: BelljarError) -> Reply:
     return Reply(status=error.status, body=body, headers=headers)
 
 
-async def _stream(exchange: Exchange, tally: Tally, writer: Writer, events: AsyncGenerator[Event, None]) -> None:
+async def _stream(
+    exchange: Exchange, tally: Tally, writer: Writer, events: AsyncGenerator[Event, None], *, known: bool
+) -> None:
+    """`known`: the answer is kept already, so that its failure is part of it, not one of the request."""
     async for event in events:
         tally.see(event)
-        if isinstance(event, Failed) and not exchange.has_begun:
+        if isinstance(event, Failed) and not exchange.has_begun and not known:
             raise event.error
         frames = writer.write(event)
         if isinstance(event, ENDS):

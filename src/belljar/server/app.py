@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -19,26 +20,38 @@ from starlette.types import Receive, Scope, Send
 
 from belljar import registry
 from belljar.apis.base import Api, Endpoint
-from belljar.dialects.base import Dialect, Incoming, KeepingDialect, Reply, Start, read_bearer
-from belljar.errors import AtCapacity, BelljarError, ClientError, ShuttingDown, TooSlow, UnknownPath, WrongMethod
+from belljar.dialects.base import Dialect, Incoming, KeepingDialect, Reply, read_bearer
+from belljar.errors import (
+    AtCapacity,
+    BelljarError,
+    ClientError,
+    ShuttingDown,
+    TooSlow,
+    UnknownItem,
+    UnknownPath,
+    WrongMethod,
+)
 from belljar.events import Event
 from belljar.model import ModelInfo, Request
 from belljar.server.answering import Work, fail, generate, start_of
 from belljar.server.exchange import ClientGone, Exchange
+from belljar.server.containers import Containers
 from belljar.server.files import FileStore
 from belljar.server.guard import Guard
 from belljar.server.keys import Keys
 from belljar.server.logs import log_request
-from belljar.server.memory import Memory, Record
+from belljar.server.memory import Asked, Memory, Record
 from belljar.server.metrics import GONE, Metrics, Tally
 from belljar.server.paths import Found, Paths
 from belljar.server.settings import Settings
+from belljar.store.store import Store
 
 log = logging.getLogger(__name__)
 
 STARTING, SERVING, STOPPING = "starting", "serving", "stopping"
 PLAIN = "none"  # stands for the dialect in metrics, where no dialect is
 STALLED = "client_stalled"
+FORM_BYTES = 1 << 20  # around a file that is uploaded
 
 
 class Service(Protocol):
@@ -46,14 +59,16 @@ class Service(Protocol):
 
     files: FileStore
     memory: Memory
+    containers: Containers
+    store: Store
 
-    def answer(self, request: Request) -> AsyncGenerator[Event, None]:
+    def answer(self, request: Request, asked: Asked | None = None) -> AsyncGenerator[Event, None]:
         """The answer, as it comes; it raises nothing but cancellation."""
 
-    def keep(self, request: Request, dialect: str, start: Start) -> AsyncGenerator[Event, None]:
+    def keep(self, request: Request, asked: Asked) -> AsyncGenerator[Event, None]:
         """The same, kept meanwhile."""
 
-    async def begin(self, request: Request, dialect: str, start: Start) -> Record:
+    async def begin(self, request: Request, asked: Asked) -> Record:
         """The same, written while nobody waits. Raises BelljarError."""
 
     async def count(self, request: Request) -> int:
@@ -138,6 +153,16 @@ class App:
         """Files that clients have uploaded."""
         return self.service.files
 
+    @property
+    def containers(self) -> Containers:
+        """Sessions that live on."""
+        return self.service.containers
+
+    @property
+    def store(self) -> Store:
+        """What is remembered."""
+        return self.service.store
+
     def facts(self) -> Mapping[str, Any]:
         """What the sandboxes are doing now."""
         return self.service.facts()
@@ -215,19 +240,20 @@ class App:
 
     async def _generate(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
         body = await work.exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
-        request = self._owned(work, dialect.read_request(work.exchange.incoming(params, body)))
+        incoming = work.exchange.incoming(params, body)
+        work.request = request = self._owned(work, dialect.read_request(incoming))
         work.tally.model, work.tally.stream = request.model, request.stream
+        asked = Asked(dialect=dialect.name, incoming=incoming, start=start_of(work.exchange))
         if request.background:
-            await self._begin(work, dialect, request)
-        elif request.keep:
-            start = start_of(work.exchange)
-            await generate(work, dialect, request, self.service.keep(request, dialect.name, start), start)
+            await self._begin(work, dialect, request, asked)
+        elif request.keep or request.conversation is not None:
+            await generate(work, dialect, request, self.service.keep(request, asked), asked.start)
         else:
-            await generate(work, dialect, request, self.service.answer(request))
+            await generate(work, dialect, request, self.service.answer(request, asked), asked.start)
 
-    async def _begin(self, work: Work, dialect: Dialect, request: Request) -> None:
+    async def _begin(self, work: Work, dialect: Dialect, request: Request, asked: Asked) -> None:
         """Have the answer written in the background; who streams looks on."""
-        record = await self.service.begin(request, dialect.name, start_of(work.exchange))
+        record = await self.service.begin(request, asked)
         if request.stream:
             await generate(work, dialect, request, self.service.memory.follow(record), record.start)
         else:
@@ -235,7 +261,7 @@ class App:
 
     async def _show_kept(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
         exchange = work.exchange
-        record = self.service.memory.find(exchange.owner, params["id"], dialect.name)
+        record = await self.service.memory.find(exchange.owner, params["id"], dialect.name)
         request = cast(KeepingDialect, dialect).read_view(exchange.incoming(params), record.request)
         work.tally.model, work.tally.stream = request.model, request.stream
         if request.stream:
@@ -243,9 +269,16 @@ class App:
         else:
             await _show(work, dialect, request, record)
 
+    async def _show_input(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
+        exchange = work.exchange
+        record = await self.service.memory.find(exchange.owner, params["id"], dialect.name)
+        incoming = exchange.incoming(params)
+        body = cast(KeepingDialect, dialect).write_input(incoming, record.asked.incoming, record.start)
+        await exchange.reply(Reply(status=200, body=body))
+
     async def _cancel(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
-        record = self.service.memory.find(work.exchange.owner, params["id"], dialect.name)
-        await self.service.memory.cancel(record)
+        record = await self.service.memory.find(work.exchange.owner, params["id"], dialect.name)
+        record = await self.service.memory.cancel(record)
         await _show(work, dialect, record.request, record)
 
     async def _delete(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
@@ -277,10 +310,23 @@ class App:
         if not endpoint.open:
             read_key = place.dialect.read_key if place.dialect else read_bearer
             exchange.owner = self.keys.check(read_key(exchange.incoming(params)))
-        body = b""
-        if exchange.method not in ("GET", "HEAD"):
-            body = await exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
-        await exchange.reply(await endpoint.handle(self, exchange.incoming(params, body)))
+        incoming, seconds = exchange.incoming(params), self.settings.http.body_seconds
+        if endpoint.take is not None:
+            async with aclosing(exchange.read_pieces(self.files.max_file + FORM_BYTES, seconds)) as pieces:
+                reply = await endpoint.take(self, incoming, pieces)
+        else:
+            assert endpoint.handle is not None
+            if exchange.method not in ("GET", "HEAD"):
+                body = await exchange.read_body(self.settings.max_body, seconds)
+                incoming = msgspec.structs.replace(incoming, body=body)
+            reply = await endpoint.handle(self, incoming)
+        if isinstance(reply, Reply):
+            await exchange.reply(reply)
+            return
+        try:
+            await exchange.send_file(reply.path, reply.media_type, reply.headers)
+        except FileNotFoundError:
+            raise UnknownItem("the file has been deleted") from None
 
     async def _tell_options(self, exchange: Exchange, found: Found[Place]) -> None:
         """A browser's question whether a page may ask, or what a path takes."""
@@ -355,6 +401,7 @@ _ACTIONS: dict[str, Callable[[App, Work, Dialect, Mapping[str, str]], Awaitable[
     "models": App._list_models,
     "model": App._show_model,
     "kept": App._show_kept,
+    "input": App._show_input,
     "cancel": App._cancel,
     "delete": App._delete,
 }

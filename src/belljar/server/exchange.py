@@ -8,9 +8,12 @@ parts of one message. Not covered: what is answered.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import zlib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,6 +27,8 @@ from belljar.server.protocol import EXTENSION, GuardedProtocol
 Headers = list[tuple[bytes, bytes]]
 NEVER = float("inf")
 GZIP = ("gzip", "x-gzip")
+PIECE = 256 << 10  # bytes of a file that are read, or uncompressed, at once
+SLOWEST = 64 << 10  # bytes a second of a body that comes in pieces: who is faster is not too slow
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -104,7 +109,7 @@ class Exchange:
             method=self.method,
             path=self.path,
             params=params,
-            query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+            query=_read_query(query.decode("latin-1")) if query else {},
             headers=self.headers,
             body=body,
             owner=self.owner,
@@ -125,6 +130,30 @@ class Exchange:
         if encoding and encoding != "identity":
             body = await _uncompress(body, encoding, limit)
         return body
+
+    async def read_pieces(self, limit: int, seconds: float) -> AsyncGenerator[bytes, None]:
+        """The same, piece by piece as it comes; a body that is large and not too slow gets more `seconds`."""
+        self._check_announced(limit)
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        pieces = self._raw_pieces(limit, seconds)
+        if encoding and encoding != "identity":
+            pieces = _unzipped(pieces, encoding, limit)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def _raw_pieces(self, limit: int, seconds: float) -> AsyncGenerator[bytes, None]:
+        received = 0
+        while not self.body_read:
+            message = await self._next_part(seconds + received / SLOWEST)
+            self.overdue_at = NEVER
+            self.body_read = not message.get("more_body", False)
+            piece = message.get("body", b"")
+            received += len(piece)
+            if received > limit:
+                raise _too_large(limit)
+            if piece:
+                yield piece
 
     async def _read_rest(self, first: bytes, limit: int, seconds: float) -> bytes:
         body = bytearray(first)
@@ -252,6 +281,19 @@ class Exchange:
             await self._start(reply.status, headers)
         await self._write(reply.body, False)
 
+    async def send_file(self, path: Path, media_type: str, headers: Mapping[str, str]) -> None:
+        """A file as the response, as it is read. Raises FileNotFoundError, before anything is sent."""
+        with await asyncio.to_thread(path.open, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            more = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+            self.watch()
+            await self._start(
+                200, [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % size), *more]
+            )
+            while self.method != "HEAD" and (piece := await asyncio.to_thread(file.read, PIECE)):
+                await self._write(piece, True)
+            await self._write(b"", False)
+
     async def _start(self, status: int, headers: Headers) -> None:
         self.started, self.status = True, status
         self.sending_since = self.first_byte_at = time.monotonic()
@@ -278,16 +320,57 @@ class Exchange:
                 task.cancel()
 
 
+def _read_query(query: str) -> dict[str, str]:
+    """The parameters; of one that is given several times the last counts, of a list ("include[]") all, with commas."""
+    read: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        read[name] = f"{read[name]},{value}" if name in read and name.endswith("[]") else value
+    return read
+
+
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body of the request is over {limit:,} bytes")
 
 
+def _unread(encoding: str) -> UnsupportedEncoding:
+    return UnsupportedEncoding(f"content-encoding {encoding[:40]!r} is not read here; send the body as it is, or gzip")
+
+
+def _no_gzip(error: zlib.error) -> BadRequest:
+    return BadRequest(f"the body is not gzip, as its content-encoding says: {error}")
+
+
 async def _uncompress(body: bytes, encoding: str, limit: int) -> bytes:
     if encoding not in GZIP:
-        raise UnsupportedEncoding(
-            f"content-encoding {encoding[:40]!r} is not read here; send the body as it is, or gzip"
-        )
+        raise _unread(encoding)
     return await asyncio.to_thread(_gunzip, body, limit)
+
+
+async def _unzipped(pieces: AsyncGenerator[bytes, None], encoding: str, limit: int) -> AsyncGenerator[bytes, None]:
+    """Raises TooLarge, BadRequest."""
+    if encoding not in GZIP:
+        raise _unread(encoding)
+    unzip, size = zlib.decompressobj(wbits=31), 0
+    async with aclosing(pieces):
+        async for packed in pieces:
+            left, full = packed, False
+            while left or full:
+                plain = await asyncio.to_thread(_unzip, unzip, left)
+                left, full = unzip.unconsumed_tail, len(plain) == PIECE
+                size += len(plain)
+                if size > limit:
+                    raise _too_large(limit)
+                if plain:
+                    yield plain
+    if not unzip.eof:
+        raise BadRequest("the gzip body ends too early")
+
+
+def _unzip(unzip: zlib._Decompress, data: bytes) -> bytes:
+    try:
+        return unzip.decompress(data, PIECE)
+    except zlib.error as error:
+        raise _no_gzip(error) from None
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:
@@ -296,7 +379,7 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     try:
         plain = reader.decompress(body, limit + 1)
     except zlib.error as error:
-        raise BadRequest(f"the body is not gzip, as its content-encoding says: {error}") from None
+        raise _no_gzip(error) from None
     if len(plain) > limit:
         raise _too_large(limit)
     if not reader.eof:

@@ -1,53 +1,34 @@
-"""Files that clients have uploaded, for as long as they may be used: in a temporary folder, apart by owner.
+"""Files that clients have uploaded, in the store, apart by owner; and those that are still coming, in pieces.
 
 Promises: a file is seen by its owner alone; sizes and numbers are bounded, for one owner and for all, what is still
-being uploaded included; what has expired is gone; a file may come in pieces, and is there when the last has come. Not
-covered: what survives a restart.
+being uploaded included; what has expired is gone; a file is durable once `finish` has returned, whichever API took it,
+and every dialect can use it. Not covered: an upload that a restart interrupts begins anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from belljar.errors import BadRequest, TooLarge, UnknownItem
+from belljar.errors import BadRequest, BelljarError, TooLarge, UnknownItem
 from belljar.model import File, FileRef, Image, Part, Request, new_id
+from belljar.server.settings import Keep
+from belljar.store.rows import FileRow
+from belljar.store.store import Store
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-LIFETIME = 48 * 3600.0  # seconds, as Google keeps them
+HOUR = 3600.0
 PATIENCE = 3600.0  # seconds without a further piece, after which an upload is forgotten
-MAX_FILE = 512 << 20  # bytes
-MAX_OWNED = 2 << 30  # bytes of one owner
-MAX_ALL = 8 << 30  # bytes of all owners
-MAX_FILES = 10_000  # of all owners
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stored:
-    """An uploaded file: `name` is what it is called in sandboxes, `title` what its client calls it.
-
-    Times in seconds since 1970; `digest` is its SHA-256.
-    """
-
-    id: str
-    owner: str
-    name: str
-    media_type: str
-    size: int
-    digest: bytes
-    created: float
-    expires: float
-    path: Path
-    title: str | None = None
+MOST_UPLOADS = 1000  # of all owners, at once
+PIECE = 1 << 20  # bytes that are written at once
+PURPOSE = "user_data"  # of files whose client named none
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,7 +42,10 @@ class Upload:
     media_type: str
     path: Path
     title: str | None = None
+    purpose: str = PURPOSE
+    lifetime: float | None = None  # seconds; None for as long as files are kept
     size: int | None = None
+    created: float = 0.0
     received: int = 0
     touched: float = 0.0
     busy: bool = False
@@ -69,60 +53,64 @@ class Upload:
 
 
 class FileStore:
-    """All uploaded files of a server. Methods are for one thread."""
+    """All uploaded files of a server. Methods are for one loop."""
 
-    def __init__(
-        self,
-        lifetime: float = LIFETIME,
-        *,
-        max_file: int = MAX_FILE,
-        max_owned: int = MAX_OWNED,
-        max_all: int = MAX_ALL,
-        max_files: int = MAX_FILES,
-    ) -> None:
-        """`lifetime` in seconds, sizes in bytes."""
-        self._lifetime = lifetime
-        self._max_file, self._max_owned, self._max_all, self._max_files = max_file, max_owned, max_all, max_files
-        self._folder: Path | None = None
-        self._files: dict[tuple[str, str], Stored] = {}
+    def __init__(self, store: Store, keep: Keep | None = None) -> None:
+        """`keep` bounds files in size and time; `store.room` has the other bounds."""
+        keep = keep or Keep()
+        self.max_file = keep.keep_file  # bytes
+        self._lifetime = keep.keep_hours * HOUR
+        self._store = store
         self._uploads: dict[str, Upload] = {}
 
     # --- whole files --------------------------------------------------------------------------------------------------
 
-    def add(self, owner: str, name: str, media_type: str, data: bytes, title: str | None = None) -> Stored:
+    async def add(
+        self, owner: str, name: str, media_type: str, data: bytes, *, title: str | None = None, purpose: str = PURPOSE
+    ) -> FileRow:
         """Keep a file. Raises TooLarge."""
-        upload = self.begin(owner, name, media_type, size=len(data), title=title)
-        _append(upload, data)
-        return self.finish(upload)
+        upload = await self.begin(owner, name, media_type, size=len(data), title=title, purpose=purpose)
+        try:
+            await self.append(upload, 0, data)
+            return await self.finish(upload)
+        except BaseException:
+            self.give_up(upload)
+            raise
 
-    def get(self, owner: str, identity: str) -> Stored | None:
+    async def get(self, owner: str, identity: str) -> FileRow | None:
         """A file of this owner; None where there is none of that name, or no longer."""
-        self._sweep()
-        return self._files.get((owner, identity))
+        return await self._store.files.get(owner, identity)
 
-    def list(self, owner: str) -> Sequence[Stored]:
-        """All files of this owner, the newest first."""
-        self._sweep()
-        return sorted((f for f in self._files.values() if f.owner == owner), key=lambda f: (-f.created, f.id))
+    async def page(
+        self,
+        owner: str,
+        after: str | None = None,
+        limit: int = 100,
+        *,
+        ascending: bool = False,
+        purpose: str | None = None,
+    ) -> tuple[Sequence[FileRow], bool]:
+        """Files of this owner, the newest first or last, and whether there are more. Raises UnknownItem: `after`."""
+        return await self._store.files.page(owner, after, limit, ascending, purpose)
 
-    def read(self, file: Stored) -> bytes:
+    async def read(self, file: FileRow) -> bytes:
         """Its content. Raises BadRequest: it was deleted in the meantime."""
         try:
-            return file.path.read_bytes()
+            return await self._store.blobs.read(file.blob)
         except FileNotFoundError:
             raise BadRequest(f"the uploaded file {file.id!r} is gone", param="file_uri") from None
 
-    def delete(self, owner: str, identity: str) -> bool:
+    def path(self, file: FileRow) -> Path:
+        """Where its content lies; there is nothing any more where it was deleted in the meantime."""
+        return self._store.blobs.path(file.blob)
+
+    async def delete(self, owner: str, identity: str) -> bool:
         """Forget a file; False where there was none."""
-        file = self.get(owner, identity)
-        if file is None:
-            return False
-        self._drop(file)
-        return True
+        return await self._store.files.delete(owner, identity)
 
     # --- in pieces ----------------------------------------------------------------------------------------------------
 
-    def begin(
+    async def begin(
         self,
         owner: str,
         name: str,
@@ -130,29 +118,38 @@ class FileStore:
         *,
         size: int | None = None,
         title: str | None = None,
+        purpose: str = PURPOSE,
+        lifetime: float | None = None,
         file_id: str | None = None,
     ) -> Upload:
-        """A file that is still to come. Raises TooLarge; BadRequest: `file_id` is taken."""
+        """A file that is still to come; `lifetime` in seconds. Raises TooLarge; BadRequest: `file_id` is taken."""
         self._sweep()
-        if file_id is not None and (owner, file_id) in self._files:
-            raise BadRequest(f"there is a file {file_id!r} already", param="file.name")
-        if len(self._files) + len(self._uploads) >= self._max_files:
-            raise TooLarge("there is no room for more files; delete others first")
-        self._check_room(owner, size or 0, size or 0)
-        identity = new_id("")
+        if len(self._uploads) >= MOST_UPLOADS:
+            raise TooLarge("there is no room for more files; finish other uploads first")
+        identity, now = new_id(""), time.time()
         upload = Upload(
             id=identity,
             owner=owner,
             file_id=file_id or new_id(""),
             name=name,
             media_type=media_type,
-            path=self._home() / identity,
+            path=self._store.blobs.parts / identity,
             title=title,
+            purpose=purpose,
+            lifetime=lifetime,
             size=size,
-            touched=time.time(),
+            created=now,
+            touched=now,
         )
-        upload.path.touch()
         self._uploads[identity] = upload
+        try:
+            if file_id is not None and await self.get(owner, file_id) is not None:
+                raise _taken(file_id)
+            await self._check_room(upload, size or 0)
+            await asyncio.to_thread(_create, upload.path)
+        except BaseException:
+            self.give_up(upload)
+            raise
         return upload
 
     def upload(self, identity: str) -> Upload:
@@ -160,7 +157,7 @@ class FileStore:
         self._sweep()
         upload = self._uploads.get(identity)
         if upload is None:
-            raise UnknownItem("there is no such upload; it may be over, or was given up")
+            raise UnknownItem("there is no such upload; it may be over, or was given up", item=identity)
         return upload
 
     async def append(self, upload: Upload, offset: int, data: bytes) -> None:
@@ -169,26 +166,51 @@ class FileStore:
             raise BadRequest(f"the next piece begins at byte {upload.received}, not {offset}")
         if upload.size is not None and offset + len(data) > upload.size:
             raise BadRequest(f"the file was to have {upload.size} bytes; this is more")
-        if upload.size is None:
-            self._check_room(upload.owner, offset + len(data), len(data))
         upload.busy = True
         try:
-            await asyncio.to_thread(_append, upload, data)
-        except FileNotFoundError:
-            raise UnknownItem("the upload was given up") from None
-        finally:
+            if upload.size is None:
+                await self._check_room(upload, offset + len(data))
+        except BaseException:
             upload.busy = False
-        upload.touched = time.time()
+            raise
+        # Whoever is cancelled here leaves the piece to be written to its end: the next one must not come in between.
+        writing = asyncio.ensure_future(asyncio.to_thread(_append, upload, data))
+        writing.add_done_callback(lambda done: _rest(upload, done))
+        try:
+            await asyncio.shield(writing)
+        except FileNotFoundError:
+            raise UnknownItem("the upload was given up", item=upload.id) from None
 
-    def finish(self, upload: Upload) -> Stored:
-        """All has come. Raises BadRequest: less than was announced, or the name was taken meanwhile."""
+    async def take(self, upload: Upload, offset: int, pieces: AsyncIterator[bytes]) -> None:
+        """What follows from this byte on, as it comes; what has come before an error stays. Raises as `append` does."""
+        held = bytearray()
+        async for piece in pieces:
+            held += piece
+            if len(held) >= PIECE:
+                data, held = bytes(held), bytearray()
+                await self.append(upload, offset, data)
+                offset += len(data)
+        await self.append(upload, offset, bytes(held))
+
+    async def finish(self, upload: Upload) -> FileRow:
+        """All has come. Raises BadRequest: less than was announced, or the name was taken meanwhile; TooLarge."""
         if upload.size is not None and upload.received != upload.size:
             raise BadRequest(f"the file was to have {upload.size} bytes; {upload.received} have come")
-        if (upload.owner, upload.file_id) in self._files:
-            raise BadRequest(f"there is a file {upload.file_id!r} already", param="file.name")
-        del self._uploads[upload.id]
+        if upload.busy or self._uploads.get(upload.id) is not upload:
+            raise BadRequest("the upload is being finished, or a piece of it is still being written")
+        upload.busy = True
+        try:
+            return await self._keep(upload)
+        finally:
+            self.give_up(upload)
+
+    async def _keep(self, upload: Upload) -> FileRow:
         now = time.time()
-        file = Stored(
+        try:
+            blob = await self._store.blobs.adopt(upload.path)
+        except FileNotFoundError:
+            raise UnknownItem("the upload was given up", item=upload.id) from None
+        row = FileRow(
             id=upload.file_id,
             owner=upload.owner,
             name=upload.name,
@@ -196,31 +218,47 @@ class FileStore:
             size=upload.received,
             digest=upload.digest.digest(),
             created=now,
-            expires=now + self._lifetime,
-            path=upload.path,
+            expires=now + self.lifetime(upload.lifetime),
+            blob=blob,
             title=upload.title,
+            purpose=upload.purpose,
         )
-        self._files[file.owner, file.id] = file
-        return file
+        try:
+            await self._store.files.add(row)
+        except BelljarError:
+            await self._store.blobs.delete([blob])
+            raise
+        return row
 
     def give_up(self, upload: Upload) -> None:
-        """Forget an upload."""
+        """Forget an upload; what is finished stays."""
         self._uploads.pop(upload.id, None)
         upload.path.unlink(missing_ok=True)
 
+    def lifetime(self, wanted: float | None = None) -> float:
+        """Seconds for which things are kept here, less where less is `wanted`."""
+        return self._lifetime if wanted is None else min(wanted, self._lifetime)
+
     # --- in a conversation --------------------------------------------------------------------------------------------
 
-    def find(self, request: Request, ref: FileRef) -> Stored:
-        """The file that a part of a message names. Raises BadRequest: there is none of that name."""
-        file = self.get(request.owner, ref.uri.rstrip("/").rpartition("/")[2])
-        if file is None:
-            raise BadRequest(f"there is no uploaded file {ref.uri[:200]!r}; it may have expired", param="file_uri")
-        return file
+    async def find(self, request: Request, ref: FileRef) -> FileRow:
+        """The file that a part of a message names: "file-ID", "files/ID" or a URL that ends so.
+
+        Raises BadRequest: there is none of that name.
+        """
+        _, slash, name = ref.uri.rstrip("/").rpartition("/")
+        param = "file_uri" if slash else "file_id"
+        names = [name, name.removeprefix("file-")] if slash else [name.removeprefix("file-")]
+        for identity in dict.fromkeys(names):
+            file = await self.get(request.owner, identity)
+            if file is not None:
+                return file
+        raise BadRequest(f"there is no uploaded file {ref.uri[:200]!r}; it may have expired", param=param)
 
     async def parts(self, request: Request, ref: FileRef) -> tuple[Part, ...]:
         """What stands for an uploaded file in a message. Raises BadRequest: there is none of that name."""
-        file = self.find(request, ref)
-        data, kind = await asyncio.to_thread(self.read, file), ref.media_type or file.media_type
+        file = await self.find(request, ref)
+        data, kind = await self.read(file), ref.media_type or file.media_type
         attached = File(name=file.name, media_type=kind, data=data)
         if not kind.startswith("image/"):
             return (attached,)
@@ -229,44 +267,43 @@ class FileStore:
 
     # --- bounds -------------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Delete everything."""
-        self._files.clear()
-        self._uploads.clear()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+    async def close(self) -> None:
+        """Forget all uploads that have not ended. Never raises."""
+        for upload in list(self._uploads.values()):
+            self.give_up(upload)
 
-    def _home(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="belljar-files-"))
-        return self._folder
-
-    def _check_room(self, owner: str, size: int, more: int) -> None:
-        if size > self._max_file:
-            raise TooLarge(f"a file may have {self._max_file:,} bytes at most")
-        if self._held(owner) + more > self._max_owned or self._held(None) + more > self._max_all:
-            raise TooLarge("there is no room for this file; delete others first")
-
-    def _held(self, owner: str | None) -> int:
-        """Bytes of an owner, or of all, with those that uploads have announced."""
-        kept = sum(file.size for file in self._files.values() if owner in (None, file.owner))
-        return kept + sum(
-            upload.received if upload.size is None else upload.size
-            for upload in self._uploads.values()
-            if owner in (None, upload.owner)
-        )
-
-    def _drop(self, file: Stored) -> None:
-        del self._files[file.owner, file.id]
-        file.path.unlink(missing_ok=True)
+    async def _check_room(self, upload: Upload, size: int) -> None:
+        """Raises TooLarge where a file may not have, or grow to, this size."""
+        if size > self.max_file:
+            raise TooLarge(f"a file may have {self.max_file:,} bytes at most")
+        others = [other for other in self._uploads.values() if other is not upload]
+        for owner, most in ((upload.owner, self._store.room.owner_files_bytes), (None, self._store.room.files_bytes)):
+            held, files = await self._store.files.held(owner)
+            coming = [max(other.received, other.size or 0) for other in others if owner in (None, other.owner)]
+            if held + sum(coming) + size > most:
+                raise TooLarge("there is no room for this file; delete others first")
+            if owner is None and files + len(coming) >= self._store.room.files:
+                raise TooLarge("there is no room for more files; delete others first")
 
     def _sweep(self) -> None:
         now = time.time()
-        for file in [file for file in self._files.values() if file.expires <= now]:
-            self._drop(file)
         for upload in [u for u in self._uploads.values() if u.touched + PATIENCE <= now and not u.busy]:
             self.give_up(upload)
+
+
+def _taken(identity: str) -> BadRequest:
+    return BadRequest(f"there is a file {identity!r} already", param="file.name")
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+
+
+def _rest(upload: Upload, done: asyncio.Future[None]) -> None:
+    upload.busy, upload.touched = False, time.time()
+    if not done.cancelled():
+        done.exception()  # whoever waits for it has it; else it is of no interest
 
 
 def _append(upload: Upload, data: bytes) -> None:

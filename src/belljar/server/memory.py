@@ -1,60 +1,81 @@
 """Answers that are kept: to be asked for again, to be gone on from, to be written while nobody waits.
 
-Promises: an answer is seen by its owner alone, and through the dialect that it was asked in; what is kept is bounded in
-bytes and number, and expires: the oldest of whoever holds most goes first; what is asked for again is written from the
-same events as the first time; closing ends every answer that is still being written. Not covered: what survives a
-restart.
+Promises: an answer is seen by its owner alone, and through the dialect that it was asked in; it is in the store before
+its client is told that it is complete, so that a restart loses none; what is asked for again is written from the same
+events as the first time; an answer whose server has ended is told to have failed; closing ends every answer that is
+still being written. What is written now is held in memory, everything else is the store's, which bounds it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any
+from typing import cast
 
 import msgspec
+from msgspec.structs import replace
 
-from belljar.dialects.base import Start
-from belljar.errors import AtCapacity, BadRequest, BelljarError, Cancelled, ShuttingDown, UnknownItem
-from belljar.events import Answer, CallItem, Event, Failed, Finished, Fold, Item, TextItem
-from belljar.execution import Execution
-from belljar.model import Call, CallResult, Image, Message, Part, Request, Role, Text
-from belljar.partial import write_code
+from belljar.dialects.base import Dialect, Incoming, KeepingDialect, Start, write_json
+from belljar.errors import AtCapacity, BadRequest, BelljarError, Cancelled, HostError, ShuttingDown, UnknownItem
+from belljar.events import Accepted, Answer, Event, Failed, Finished, Fold, Housed
+from belljar.model import Container, ItemRef, Message, Request, Role
+from belljar.packing import pack, squeeze, unpack, unsqueeze
+from belljar.server.recall import check_results, messages_of
+from belljar.store.rows import AnswerRow
+from belljar.store.store import Store
 
-LIFETIME = 48 * 3600.0  # seconds
-ROOM = 256 << 20  # bytes of all owners
-MOST = 10_000  # answers of all owners
+LIFETIME = 30 * 24 * 3600.0  # seconds
 MOST_RUNNING = 256  # answers that are written while nobody waits
-WEIGHT = 250  # bytes of an event or a part, beside its text
-SEEN_IMAGES = ("image/png", "image/jpeg")  # of what code displayed: what models take
-MOST_IMAGES = 4  # of one call, and none above this size
-LARGEST_IMAGE = 4 << 20
+LEASE = 30.0  # seconds for which a server says that it lives; it says so three times as often
+LOOK_SECONDS = 0.5  # between looks at an answer that another server writes
+KEY_DIGITS = 24  # of an id of an answer; ids of its items go on with their place
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A request as it came: what is kept of it."""
+
+    dialect: str
+    incoming: Incoming
+    start: Start
+
+    @property
+    def key(self) -> str:
+        """What tells its answer from others."""
+        return key_of(self.start.request_id)
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class Record:
-    """A kept answer. `request` is as its dialect read it; `messages` are the whole conversation before the answer."""
+    """A kept answer, or one that is being written. `request` is as its dialect read it."""
 
-    id: str
-    dialect: str
+    asked: Asked
     request: Request
-    messages: tuple[Message, ...]
-    start: Start
     expires: float
     events: list[Event] = field(default_factory=list)
     ended: bool = False
-    size: int = 0
     task: asyncio.Task[None] | None = None  # writes it, where nobody waits
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def id(self) -> str:
+        """What its names in all dialects end in."""
+        return self.asked.key
 
     @property
     def owner(self) -> str:
         """Whose it is."""
         return self.request.owner
+
+    @property
+    def start(self) -> Start:
+        """What its writers are told."""
+        return self.asked.start
 
     @property
     def answer(self) -> Answer:
@@ -64,104 +85,249 @@ class Record:
             fold.add(event)
         return fold.answer
 
-    def add(self, event: Event) -> int:
-        """Take in the next event, and wake those who follow; the bytes that it takes."""
+    @property
+    def container(self) -> str | None:
+        """The container that its code ran in."""
+        return next((event.container for event in self.events if isinstance(event, Housed)), None)
+
+    def add(self, event: Event) -> None:
+        """Take in the next event, and wake those who follow."""
         self.events.append(event)
         self.ended = self.ended or isinstance(event, Finished | Failed)
-        weight = _weight(event)
-        self.size += weight
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
-        return weight
+
+    def as_row(self) -> AnswerRow:
+        """The same for the store."""
+        incoming = self.asked.incoming
+        return AnswerRow(
+            id=self.id,
+            owner=self.owner,
+            dialect=self.asked.dialect,
+            created=self.start.created,
+            expires=self.expires,
+            path=incoming.path,
+            body=squeeze(incoming.body),
+            previous=key_of(self.request.previous) if self.request.previous else None,
+            conversation=self.request.conversation,
+            container=self.container,
+            events=pack(self.events) if self.ended else b"",
+            ended=self.ended,
+            lease=0.0 if self.ended else time.time() + LEASE,
+        )
 
 
 class Memory:
-    """All kept answers of a server."""
+    """All kept answers of a server. Use it inside one event loop."""
 
-    def __init__(self, lifetime: float = LIFETIME, room: int = ROOM, most: int = MOST) -> None:
-        """`lifetime` in seconds, `room` in bytes."""
-        self._lifetime, self._room, self._most = lifetime, room, most
-        self._records: dict[str, Record] = {}  # the oldest first
-        self._held: dict[str, int] = {}  # owner -> bytes
-        self._total = 0  # of all owners
+    def __init__(
+        self,
+        store: Store,
+        dialects: Mapping[str, Dialect],
+        lifetime: float = LIFETIME,
+        *,
+        most_running: int = MOST_RUNNING,
+    ) -> None:
+        """`dialects` read again what was kept; `lifetime` in seconds."""
+        self._store, self._dialects, self._lifetime = store, dialects, lifetime
+        self._most_running = most_running
+        self._live: dict[str, Record] = {}  # those that are written now
         self._tasks: set[asyncio.Task[None]] = set()
+        self._renewal: asyncio.Task[None] | None = None
 
     # --- what is there ---
 
-    def find(self, owner: str, identity: str, dialect: str | None = None) -> Record:
+    async def find(self, owner: str, identity: str, dialect: str | None = None) -> Record:
         """A kept answer, by the name that its client knows. Raises UnknownItem."""
-        self._sweep()
-        record = self._records.get(key_of(identity))
-        if record is None or record.owner != owner or dialect not in (None, record.dialect):
-            raise UnknownItem(f"there is no {identity[:80]!r} here; it may have expired")
+        record = self._live.get(key_of(identity))
+        if record is None or record.owner != owner:
+            row = await self._store.answers.get(owner, key_of(identity))
+            record = self._record(row) if row is not None else None
+        if record is None or dialect not in (None, record.asked.dialect):
+            raise UnknownItem(f"there is no {identity[:80]!r} here; it may have expired", item=identity)
         return record
 
-    def extend(self, request: Request) -> Request:
-        """The request with the conversation that it goes on from in front. Raises UnknownItem, BadRequest."""
-        if request.previous is None:
+    async def extend(self, request: Request, dialect: str) -> Request:
+        """The request with all that it goes on from in front. Raises UnknownItem, BadRequest."""
+        messages = await self._with_items(request, dialect)
+        before: tuple[Message, ...] = ()
+        seen: list[str] = []
+        if request.previous is not None:
+            for record in await self._chain(request, dialect):
+                before += (*self._keeping(dialect).carry(record.request), *messages_of(record.answer))
+                seen += [record.container] if record.container else []
+        if request.conversation is not None:
+            rows, container = await self._conversation(request)
+            before += self._keeping(dialect).read_items(rows)
+            seen += [container] if container else []
+        if not before and not seen and messages is request.messages:
             return request
-        record = self.find(request.owner, request.previous)
-        if not record.ended:
+        check_results(before, messages)
+        system = [message for message in messages if message.role is Role.SYSTEM] if before else []
+        rest = [message for message in messages if message.role is not Role.SYSTEM] if before else messages
+        return replace(
+            request,
+            messages=(*system, *before, *rest),
+            previous=None,
+            conversation=None,
+            container=_used(request.container, seen),
+        )
+
+    async def _chain(self, request: Request, dialect: str) -> list[Record]:
+        """The answers that a request goes on from, the first one first."""
+        assert request.previous is not None
+        live = self._live.get(key_of(request.previous))
+        if live is not None and live.owner == request.owner and not live.ended:
             raise BadRequest(f"{request.previous!r} is still being written: wait for it, or cancel it")
-        answer = record.answer
-        if answer.error is not None:
-            raise BadRequest(f"{request.previous!r} has no answer to go on from: {answer.error}")
-        before = (*record.messages, *messages_of(answer))
-        _check_results(before, request.messages)
-        system = [message for message in request.messages if message.role is Role.SYSTEM]
-        rest = [message for message in request.messages if message.role is not Role.SYSTEM]
-        return msgspec.structs.replace(request, messages=(*system, *before, *rest), previous=None)
+        last = await self.find(request.owner, request.previous, dialect)
+        if not last.ended:
+            raise BadRequest(f"{request.previous!r} is still being written: wait for it, or cancel it")
+        if (error := last.answer.error) is not None:
+            raise BadRequest(f"{request.previous!r} has no answer to go on from: {error}")
+        rows = await self._store.answers.chain(request.owner, key_of(request.previous))
+        await self._store.answers.touch([row.id for row in rows], time.time() + self._lifetime)
+        return [self._record(row) for row in rows]
+
+    async def _conversation(self, request: Request) -> tuple[list[Mapping[str, object]], str | None]:
+        """The items of a kept conversation, and the container that it has used last. Raises UnknownItem."""
+        assert request.conversation is not None
+        identity = request.conversation
+        found = await self._store.conversations.get(request.owner, identity)
+        if found is None:
+            raise UnknownItem(f"there is no conversation {identity[:80]!r} here; it may have expired", item=identity)
+        return await read_all(self._store, request.owner, identity), found.container
+
+    async def _with_items(self, request: Request, dialect: str) -> tuple[Message, ...]:
+        """The messages with what the model said in the place of references to it. Raises UnknownItem."""
+        if not any(isinstance(part, ItemRef) for message in request.messages for part in message.parts):
+            return request.messages
+        places: dict[str, set[int]] = {}
+        for message in request.messages:
+            for part in message.parts:
+                if isinstance(part, ItemRef):
+                    key, place = _place(part.id)
+                    places.setdefault(key, set()).add(place)
+        said: dict[str, tuple[Message, ...]] = {}
+        for key, wanted in places.items():
+            answer = (await self.find(request.owner, f"_{key}", dialect)).answer
+            said[key] = messages_of(answer, wanted)
+        messages: list[Message] = []
+        for message in request.messages:
+            refs = [part for part in message.parts if isinstance(part, ItemRef)]
+            for part in refs:  # the first of an answer's items stands for all of them, as they come in their order
+                messages += said.pop(_place(part.id)[0], ())
+            if rest := tuple(part for part in message.parts if not isinstance(part, ItemRef)):
+                messages.append(replace(message, parts=rest) if refs else message)
+        return tuple(messages)
+
+    def _record(self, row: AnswerRow) -> Record:
+        """A kept answer from the store."""
+        start = Start(request_id=f"req_{row.id}", created=int(row.created))
+        incoming = Incoming(method="POST", path=row.path, body=unsqueeze(row.body), owner=row.owner)
+        asked = Asked(dialect=row.dialect, incoming=incoming, start=start)
+        request = replace(self._dialects[row.dialect].read_request(incoming), owner=row.owner)
+        record = Record(asked=asked, request=request, expires=row.expires, ended=row.ended)
+        if row.ended:
+            record.events = unpack(row.events)
+        elif row.lease < time.time():
+            record.add(Failed(error=HostError("the server was ended while it wrote this answer")))
+        return record
+
+    def _keeping(self, dialect: str) -> KeepingDialect:
+        return cast(KeepingDialect, self._dialects[dialect])
 
     # --- keeping ---
 
-    def open(self, dialect: str, request: Request, whole: Request, start: Start) -> Record:
-        """Begin to keep an answer: to `request`, whose conversation is that of `whole`."""
-        self._sweep()
-        messages = tuple(message for message in whole.messages if message.role is not Role.SYSTEM)
-        record = Record(
-            id=key_of(start.request_id),
-            dialect=dialect,
-            request=request,
-            messages=messages,
-            start=start,
-            expires=time.time() + self._lifetime,
-            size=sum(_weight(part) for message in messages for part in message.parts),
-        )
-        self._records[record.id] = record
-        self._weigh(record, record.size)
+    def open(self, asked: Asked, request: Request) -> Record:
+        """Begin to keep an answer. It ends in `tape` or `play`."""
+        record = Record(asked=asked, request=request, expires=time.time() + self._lifetime)
+        self._live[record.id] = record
         return record
 
     async def tape(self, record: Record, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        """The events, kept as they pass. What its client does not wait for, and what fails at once, is not kept."""
+        """The events, kept as they pass, the last when it is stored. What its client does not wait for, and what
+        fails at once, is not kept.
+        """
         try:
             async with aclosing(events):
                 async for event in events:
-                    self._weigh(record, record.add(event))
-                    if isinstance(event, Failed) and len(record.events) == 1:
-                        self._drop(record)
+                    if self._live.get(record.id) is not record:  # deleted in the meantime
+                        yield event
+                        continue
+                    record.add(event)
+                    if record.ended and (isinstance(event, Finished) or len(record.events) > 1):
+                        event = await self._settle(record, event)
                     yield event
         finally:
-            if not record.ended:
-                self._drop(record)
+            self._forget(record)
 
-    def play(self, record: Record, events: AsyncGenerator[Event, None]) -> None:
-        """Let an answer be written while nobody waits. Raises AtCapacity."""
-        if len(self._tasks) >= MOST_RUNNING:
-            self._drop(record)
-            raise AtCapacity("at capacity: too many answers are being written in the background")
+    async def play(self, record: Record, events: AsyncGenerator[Event, None]) -> None:
+        """Let an answer be written while nobody waits; it is in the store when this returns. Raises AtCapacity."""
+        try:
+            if len(self._tasks) >= self._most_running:
+                raise AtCapacity("at capacity: too many answers are being written in the background")
+            record.add(Accepted())
+            await self._store.answers.add(record.as_row())
+        except BaseException:
+            self._forget(record)
+            await events.aclose()
+            raise
         record.task = task = asyncio.create_task(self._play(record, events))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew())
 
     async def _play(self, record: Record, events: AsyncGenerator[Event, None]) -> None:
-        async with aclosing(events):
-            async for event in events:
-                self._weigh(record, record.add(event))
-                if record.ended:
-                    break
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, Finished | Failed):
+                        await self._end_with(record, event)
+                        break
+                    record.add(event)
+        finally:
+            if record.ended:
+                self._forget(record)
+
+    async def _end_with(self, record: Record, event: Event) -> None:
+        """The last event of an answer that is in the store already: stored before it is shown."""
+        whole = Record(asked=record.asked, request=record.request, expires=record.expires, events=list(record.events))
+        whole.add(event)
+        record.add(await self._settle(whole, event, again=True))
+
+    async def _settle(self, record: Record, event: Event, *, again: bool = False) -> Event:
+        """Store an answer that has ended; the event, or what went wrong in its place."""
+        try:
+            if record.request.conversation is not None and isinstance(event, Finished):
+                await self._converse(record)
+            if record.request.keep:
+                await (self._store.answers.save if again else self._store.answers.add)(record.as_row())
+        except BelljarError as error:
+            return Failed(error=error)
+        except Exception:
+            log.exception("an answer could not be kept")
+            return Failed(error=HostError("the answer could not be kept; the server's log has why"))
+        return event
+
+    async def _converse(self, record: Record) -> None:
+        """Add question and answer to the conversation that they belong to. Raises UnknownItem."""
+        assert record.request.conversation is not None
+        dialect = self._keeping(record.asked.dialect)
+        items = dialect.write_items(record.asked.incoming, record.answer, record.start)
+        await self._store.conversations.append(
+            record.owner,
+            record.request.conversation,
+            [(item.id, write_json(item.body)) for item in items],
+            container=record.container,
+            expires=record.expires,
+        )
 
     async def follow(self, record: Record) -> AsyncGenerator[Event, None]:
         """All events of a kept answer from its beginning, as they come. Ends in one Finished or Failed."""
+        while not record.ended and self._live.get(record.id) is not record:  # another server writes it
+            await asyncio.sleep(LOOK_SECONDS)
+            record = await self.find(record.owner, f"_{record.id}")
         seen = 0
         while True:
             changed = record.changed
@@ -172,77 +338,56 @@ class Memory:
                 return
             await changed.wait()
 
+    async def _renew(self) -> None:
+        """Say that this server lives, for as long as it writes anything that nobody waits for."""
+        while self._tasks:
+            await asyncio.sleep(LEASE / 3)
+            running = [record.id for record in self._live.values() if record.task is not None and not record.ended]
+            try:
+                await self._store.answers.renew(running, time.time() + LEASE)
+            except Exception:
+                log.exception("the lease of %d answers could not be renewed", len(running))
+
     # --- ending ---
 
-    async def cancel(self, record: Record) -> None:
-        """End an answer that is being written while nobody waits. Raises BadRequest: it is none, or is over."""
+    async def cancel(self, record: Record) -> Record:
+        """End an answer that is being written while nobody waits; how it stands now. Raises BadRequest: it is none."""
         if not record.request.background:
             raise BadRequest("only what runs in the background can be cancelled", code="failed_precondition")
-        if not record.ended:
-            await self._end(record, Cancelled("cancelled by the client"))
+        if not record.ended and record.task is None:
+            raise BadRequest("another server writes this answer: cancel it there", code="failed_precondition")
+        await self._end(record, Cancelled("cancelled by the client"))
+        return record
 
     async def delete(self, owner: str, identity: str, dialect: str) -> None:
         """Forget an answer; one that is being written ends. Raises UnknownItem."""
-        record = self.find(owner, identity, dialect)
+        record = await self.find(owner, identity, dialect)
+        await self._store.answers.delete(owner, record.id)
         await self._end(record, Cancelled("deleted by the client"))
-        self._drop(record)
 
     async def close(self) -> None:
-        """End everything that is being written, and forget all. Never raises."""
-        for record in list(self._records.values()):
-            await self._end(record, ShuttingDown("the server is stopping"))
-        self._records.clear()
-        self._held.clear()
-        self._total = 0
+        """End everything that is being written. Never raises."""
+        for record in list(self._live.values()):
+            await self._end(record, ShuttingDown("the server was stopped while it wrote this answer"))
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+        self._live.clear()
 
     async def _end(self, record: Record, error: BelljarError) -> None:
         if record.task is not None and not record.task.done():
             record.task.cancel()
             await asyncio.gather(record.task, return_exceptions=True)
         if not record.ended:
-            self._weigh(record, record.add(Failed(error=error)))
+            if record.request.background:
+                await self._end_with(record, Failed(error=error))
+            else:
+                record.add(Failed(error=error))
+        self._forget(record)
 
-    # --- bounds ---
-
-    def _weigh(self, record: Record, more: int) -> None:
-        """Count bytes of a record, and make room. What was dropped in the meantime counts no more."""
-        if self._records.get(record.id) is not record:
-            return
-        self._held[record.owner] = self._held.get(record.owner, 0) + more
-        self._total += more
-        while len(self._records) > self._most or self._total > self._room:
-            oldest = self._oldest()
-            if oldest is None:
-                return
-            self._drop(oldest)
-
-    def _oldest(self) -> Record | None:
-        """The oldest answer that is over, of the owner who holds most; else of anybody."""
-        owner = max(self._held, key=lambda name: self._held[name])
-        over = (record for record in self._records.values() if record.ended)
-        first = next(over, None)
-        if first is None or first.owner == owner:
-            return first
-        return next((record for record in over if record.owner == owner), first)
-
-    def _drop(self, record: Record) -> None:
-        if self._records.get(record.id) is not record:
-            return
-        del self._records[record.id]
-        self._total -= record.size
-        left = self._held.get(record.owner, 0) - record.size
-        if left > 0:
-            self._held[record.owner] = left
-        else:
-            self._held.pop(record.owner, None)
-
-    def _sweep(self) -> None:
-        now = time.time()
-        for record in list(self._records.values()):
-            if record.expires > now:
-                break  # the others are younger
-            if record.ended:
-                self._drop(record)
+    def _forget(self, record: Record) -> None:
+        if self._live.get(record.id) is record:
+            del self._live[record.id]
 
 
 def key_of(identity: str) -> str:
@@ -250,81 +395,27 @@ def key_of(identity: str) -> str:
     return identity.rpartition("_")[2]
 
 
-# --- an answer as part of a conversation ------------------------------------------------------------------------------
+def _place(identity: str) -> tuple[str, int]:
+    """The answer that an item belongs to, and its place there. Raises UnknownItem."""
+    key, place = key_of(identity)[:KEY_DIGITS], key_of(identity)[KEY_DIGITS:]
+    try:
+        return key, int(place, 16)
+    except ValueError:
+        raise UnknownItem(f"there is no item {identity[:80]!r} here", item=identity) from None
 
 
-def messages_of(answer: Answer) -> tuple[Message, ...]:
-    """What a model said and was told in an answer; its reasoning is left out."""
-    messages: list[Message] = []
-    for _, group in groupby(answer.items, key=lambda item: item.turn):
-        items = list(group)
-        parts = tuple(_said(items))
-        if parts:
-            messages.append(Message(role=Role.ASSISTANT, parts=parts))
-        messages += [Message(role=Role.TOOL, parts=(_result(item),)) for item in items if _was_told(item)]
-    return tuple(messages)
+def _used(container: Container | None, seen: Iterable[str]) -> Container | None:
+    """The container that is asked for, with those that the conversation has used before."""
+    return None if container is None else replace(container, seen=(*seen, *container.seen))
 
 
-def _said(items: Sequence[Item]) -> Iterator[Part]:
-    for item in items:
-        if isinstance(item, TextItem) and item.text:
-            yield Text(text=item.text)
-    for item in items:
-        if isinstance(item, CallItem) and (not item.builtin or _was_told(item)):
-            arguments = write_code(item.arguments) if item.builtin else item.arguments
-            yield Call(id=item.call, name=item.name, arguments=arguments, builtin=item.builtin)
-
-
-def _was_told(item: Item) -> bool:
-    return isinstance(item, CallItem) and item.builtin and item.execution is not None
-
-
-def _result(item: Item) -> CallResult:
-    assert isinstance(item, CallItem)
-    assert item.execution is not None
-    return CallResult(call=item.call, text=item.text, images=_pictures(item.execution), builtin=True)
-
-
-def _pictures(execution: Execution) -> tuple[Image, ...]:
-    pictures = [
-        Image(media_type=kind, data=result.data[kind])
-        for result in execution.results
-        for kind in SEEN_IMAGES
-        if isinstance(result.data.get(kind), bytes) and len(result.data[kind]) <= LARGEST_IMAGE
-    ]
-    return tuple(pictures[-MOST_IMAGES:])
-
-
-def _check_results(before: Sequence[Message], after: Sequence[Message]) -> None:
-    """Raises BadRequest where the client leaves a call of its functions without result, or answers none that is."""
-    calls = {part.id for m in before for part in m.parts if isinstance(part, Call) and not part.builtin}
-    done = {part.call for m in before for part in m.parts if isinstance(part, CallResult)}
-    given = {part.call for m in after for part in m.parts if isinstance(part, CallResult) and not part.builtin}
-    own = {part.id for m in after for part in m.parts if isinstance(part, Call)}
-    if missing := calls - done - given:
-        raise BadRequest(f"the function call {min(missing)!r} has no result: send one", param="input")
-    if strange := given - own - (calls - done):
-        raise BadRequest(f"there is no function call {min(strange)[:80]!r} that waits for a result", param="input")
-
-
-def _weight(value: Any) -> int:
-    """About as many bytes as an event or a part of a message takes."""
-    weight = WEIGHT
-    for name in ("text", "arguments", "data"):
-        content = getattr(value, name, None)
-        weight += len(content) if isinstance(content, str | bytes) else 0
-    for image in getattr(value, "images", ()):
-        weight += len(image.data or b"")
-    if getattr(value, "result", None) is not None:
-        weight += _weight_of_data(value.result.data)
-    if getattr(value, "output", None) is not None:
-        weight += len(value.output.text)
-    if getattr(value, "execution", None) is not None:
-        execution = value.execution
-        weight += len(execution.stdout) + len(execution.stderr)
-        weight += sum(_weight_of_data(result.data) for result in execution.results)
-    return weight
-
-
-def _weight_of_data(data: Any) -> int:
-    return sum(len(content) if isinstance(content, str | bytes) else WEIGHT for content in data.values())
+async def read_all(store: Store, owner: str, conversation: str) -> list[Mapping[str, object]]:
+    """All items of a conversation, the oldest first, as their dialect wrote them."""
+    items: list[Mapping[str, object]] = []
+    after, more = None, True
+    while more:
+        rows, more = await store.conversations.page(owner, conversation, after, 1000, True)
+        items += [msgspec.json.decode(row.body) for row in rows]
+        after = rows[-1].id if rows else None
+        more = more and bool(rows)
+    return items

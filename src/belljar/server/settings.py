@@ -105,6 +105,11 @@ class Stock:
     max_sandboxes: int | None = _option(None, "Sandboxes at once.  [default: what this host can hold]", "N")
     queue: int = _option(1024, "Requests that may wait for a sandbox; more are refused at once.", "N", zero=True)
     wait: float = _option(30.0, "Seconds that a request waits for a sandbox at most.", "N")
+    max_memory: int | None = _option(
+        None,
+        "Memory that a container may ask for, in bytes.  [default: 4 GiB or --memory, whichever is more, but at most "
+        "half of what is free at the start]",
+    )
     zygotes: int = _option(
         0, "Processes that sandboxes are forked from; 0 means one for each processor, at most 2.", "N", zero=True
     )
@@ -114,10 +119,29 @@ class Stock:
 class Keep:
     """What clients may leave here, and for how long."""
 
-    keep_hours: float = _option(48.0, "Hours for which uploaded files and kept answers stay.", "N")
+    data: str | None = _option(
+        None,
+        "Folder for what is kept: answers, conversations, files.  [default: `store` in Belljar's own, which is "
+        "/var/lib/belljar for root and ~/.local/share/belljar for others]",
+        "FOLDER",
+    )
+    store: str | None = _option(
+        None,
+        "Database for it, as postgresql://USER@HOST/NAME. Other users of this host see command lines: a password better "
+        "in BELLJAR_SERVE_STORE.  [default: SQLite in --data]",
+        "URL",
+    )
+    keep_hours: float = _option(720.0, "Hours for which files, answers and conversations are kept.", "N")
     keep_file: int = _option(512 << 20, "Size of an uploaded file, in bytes.")
     keep_files: int = _option(2 << 30, "Size of all uploaded files of one key, in bytes; of all keys, four times that.")
-    keep_answers: int = _option(256 << 20, "Memory for kept answers, in bytes; the oldest make room.")
+    kept_sandboxes: int | None = _option(
+        None,
+        "Idle interpreters of containers that stay alive; others are started again when they are asked for, with their "
+        "files but without variables.  [default: a quarter of --max-sandboxes]",
+        "N",
+        zero=True,
+    )
+    keep_answers: int = _option(4 << 30, "Size of all kept answers, in bytes; the oldest make room.")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,7 +1,8 @@
-"""The tool `python`: a model's code in a session of its own, for the length of one request.
+"""The tool `python`: a model's code in a session of its own, for the length of one request, or of a container.
 
 Promises: the first call takes a fresh sandbox, later calls of the request share its interpreter; where an interpreter
-has ended (memory, exit), the next call gets a fresh one and the model is told. What the model reads of an execution is
+has ended (memory, exit), the next call gets a fresh one and the model is told. Where sessions live on, the first call
+takes the one that the source has, which tells of fresh interpreters itself. What the model reads of an execution is
 what a person would see, cut in the middle where it is long. Not covered: what the client is shown; that is a dialect's.
 """
 
@@ -31,20 +32,33 @@ FUNCTION = Function(
     },
 )
 
+LINKS = f"Name a file that the user is to have as a Markdown link, [name](sandbox:{WORK_FOLDER}/name)."
 # Part of a model's name -> what its system message says. GPT-OSS was trained with this very tool and needs less.
 INSTRUCTIONS = {
     "gpt-oss": (
         "You can call the function `python` to run code in a stateful Jupyter environment. It has no internet access. "
-        f"Files are in {WORK_FOLDER}. Each answer begins with a fresh one."
+        f"Files are in {WORK_FOLDER}. {{gpt_oss}}"
     ),
     "": (
         "You can run Python with the tool `python`. Use it for calculation, data analysis, plots and for checking what "
         "code really does, instead of guessing. The code runs as in a notebook: print what you need to see, or end "
-        "with an expression. Variables stay between the calls of one answer; each answer begins afresh. NumPy, pandas, "
+        "with an expression. {other} NumPy, pandas, "
         "SciPy, SymPy, Matplotlib, scikit-learn and many other libraries are installed; there is no internet access. "
         f"Files are in {WORK_FOLDER}, the working folder. Call matplotlib's show() to display a plot: the user sees "
         "it. When you have what you need, answer."
     ),
+}
+# Whether sessions live on after the answer -> what of the above depends on it.
+STAYS = {
+    False: {
+        "gpt_oss": "Each answer begins with a fresh one.",
+        "other": "Variables stay between the calls of one answer; each answer begins afresh.",
+    },
+    True: {
+        "gpt_oss": "It stays for later answers. " + LINKS,
+        "other": "Variables and files stay between calls, also for later answers, unless you are told otherwise. "
+        + LINKS,
+    },
 }
 
 RESTARTED = "[The interpreter had ended: this ran in a fresh one, without earlier variables and files.]"
@@ -77,13 +91,18 @@ class PythonTool:
 
     def instructions(self, model: str) -> str:
         """What the system message says, by the model's name, and which files there are."""
-        text = next(text for part, text in INSTRUCTIONS.items() if part in model.lower())
-        if not self._files:
-            return text
-        names = "\n".join(
-            f"- {WORK_FOLDER}/{file.name} ({file.media_type}, {len(file.data):,} bytes)" for file in self._files
-        )
-        return f"{text}\n\nThe user's files:\n{names}"
+        told = next(text for part, text in INSTRUCTIONS.items() if part in model.lower())
+        text = told.format_map(STAYS[self._source.lasting])
+        given = [_listed(file.name, file.media_type, len(file.data)) for file in self._files]
+        if given:
+            text += "\n\nThe user's files:\n" + "\n".join(given)
+        there = self._source.files
+        if there:
+            shown = [_listed(info.path, info.type, info.size) for info in there[-LISTED_FILES:]]
+            more = len(there) - len(shown)
+            rest = f"\n... and {more:,} more" if more else ""
+            text += "\n\nFiles that are there already:\n" + cut("\n".join(shown), LISTED_CHARACTERS) + rest
+        return text
 
     def read(self, arguments: str) -> str:
         """The code in what the model wrote."""
@@ -116,7 +135,7 @@ class PythonTool:
         if self._session is not None and self._session.alive:
             self._restarted = False
             return self._session
-        self._restarted = self._used
+        self._restarted = self._used and not self._source.lasting
         await self.close()
         began = time.monotonic()
         self._session = session = await self._source.acquire()
@@ -141,6 +160,10 @@ def cut(text: str, limit: int) -> str:
     head = int(limit * HEAD_SHARE)
     tail = limit - head
     return f"{text[:head]}\n[... {len(text) - limit:,} characters left out ...]\n{text[len(text) - tail :]}"
+
+
+def _listed(path: str, kind: str, size: int) -> str:
+    return f"- {WORK_FOLDER}/{path} ({kind}, {size:,} bytes)"
 
 
 def _length(texts: Sequence[str]) -> int:

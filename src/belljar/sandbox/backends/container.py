@@ -19,6 +19,7 @@ from belljar.errors import IsolationUnavailable
 from belljar.guest import kernel
 from belljar.guest.launch import descendants
 from belljar.guest.trees import remove_tree
+from belljar.sandbox.base import Limits
 from belljar.sandbox.cgroup import is_alive, pid_namespace, process_mark
 from belljar.sandbox.forkserver import ForkServer
 from belljar.sandbox.handle import Guest, has_ended
@@ -45,10 +46,10 @@ class Container(ForkServer):
         """No tmpfs of its own for files. Processes are counted by uid, which guests share where the host is no root."""
         return super()._unlimited() | {"files"} | (frozenset() if self._is_root else frozenset({"processes"}))
 
-    def _request(self, number: int, uid: int, folder: str) -> dict[str, Any]:
-        request = super()._request(number, uid, folder)
+    def _request(self, number: int, uid: int, folder: str, limits: Limits) -> dict[str, Any]:
+        request = super()._request(number, uid, folder, limits)
         if not self._is_root:  # a backstop; the watchdog is quicker
-            request["rlimits"]["RLIMIT_NPROC"] = _tasks_of_user() + BACKSTOP * self._limits.processes
+            request["rlimits"]["RLIMIT_NPROC"] = _tasks_of_user() + BACKSTOP * limits.processes
         return request
 
     def _scratch(self) -> str:

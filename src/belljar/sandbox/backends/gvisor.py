@@ -81,29 +81,32 @@ class Gvisor(ForkServer):
     def _make_zygote(self) -> SandboxZygote:
         return SandboxZygote(self._image, self._spec, self._runsc, self._place)
 
-    async def session(self) -> GuestSession:
-        """A fresh session, ready to run. Raises IsolationUnavailable, SandboxFailed."""
+    async def session(self, memory: int | None = None) -> GuestSession:
+        """A fresh session, ready to run; `memory` in bytes, None for that of all. Raises IsolationUnavailable,
+        SandboxFailed.
+        """
         number = next_id()
+        limits = self._limits_with(memory)
         zygote = self._living_zygote()
         assert isinstance(zygote, SandboxZygote)
         uid = 1 + number % (plan.ROOT_ID_COUNT - 1)
-        request = self._sandbox_request(number, uid)
+        request = self._sandbox_request(number, uid, limits)
         try:
             async with asyncio.timeout(SPAWN_SECONDS):
                 guest = await _bear(zygote, request)
         except TimeoutError:
             raise SandboxFailed(f"a sandbox was not ready in {SPAWN_SECONDS:.0f} s") from None
-        session = SandboxSession(guest, self._limits, self._forget_session, zygote, number, uid)
+        session = SandboxSession(guest, limits, self._forget_session, zygote, number, uid)
         self._sessions.add(session)
         if self._dog is None:
             self._dog = asyncio.create_task(self._watch())
         return session
 
-    def _sandbox_request(self, number: int, uid: int) -> dict[str, Any]:
-        request = self._request(number, uid, "")
+    def _sandbox_request(self, number: int, uid: int, limits: Limits) -> dict[str, Any]:
+        request = self._request(number, uid, "", limits)
         rlimits = {name: value for name, value in request["rlimits"].items() if name in RLIMITS}
         rlimits["RLIMIT_NPROC"] -= 1  # gVisor counts those that a process may start
-        return request | {"rlimits": rlimits, "memory": self._limits.memory}
+        return request | {"rlimits": rlimits, "memory": limits.memory}
 
     async def close(self) -> None:
         """End every session and sandbox. Never raises."""
@@ -337,6 +340,12 @@ class SandboxSession(GuestSession):
         """A file below the working folder, also when the interpreter has died. Raises FileError, SessionClosed."""
         self._check_open()
         return await self.zygote.files.read(self.number, files.relative(path), self._limits.files_bytes)
+
+    async def remove_file(self, path: str) -> None:
+        """Remove a file below the working folder, if it is there. Raises FileError, SessionClosed."""
+        self._check_open()
+        await self.zygote.files.remove(self.number, files.relative(path))
+        self._known = await self._snapshot()
 
     async def close(self) -> None:
         """End the session and everything in it. Never raises; may be called again."""

@@ -1,0 +1,92 @@
+"""Items that clients put into a conversation, and how they are shown: as OpenAI's Conversations API has them.
+
+Promises: what is put in is what a response may be asked with, in its full form and with ids of its own; a wrong item
+is a BadRequest that names its place. Unlike in a request, a function call may wait for its result: that may be put in
+later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from belljar.dialects.base import Item
+from belljar.dialects.fields import kind_of, listing, mapping, refuse, text
+from belljar.dialects.responses_input import REFERENCE, read_input
+from belljar.dialects.responses_listed import given_items
+
+MOST_ITEMS = 20  # at once
+MOST_PAIRS, MOST_KEY, MOST_VALUE = 16, 64, 512  # of metadata; characters
+CALLS = {"function_call": "function_call_output", "custom_tool_call": "custom_tool_call_output"}
+INCLUDABLE = (
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+)
+
+
+def conversation_items(value: Any, key: str, param: str = "items") -> list[Item]:
+    """The items that a client puts into a conversation. `key` makes their ids. Raises BadRequest."""
+    given = listing(value, param)
+    if len(given) > MOST_ITEMS:
+        refuse(param, f"must hold at most {MOST_ITEMS} items at once, not {len(given)}")
+    for at, item in enumerate(given):
+        place = f"{param}.{at}"
+        if mapping(item, place).get("type") == REFERENCE or ("id" in item and not {"type", "role"} & item.keys()):
+            refuse(f"{place}.type", f"is `{REFERENCE}`: send the item itself", code="unsupported_value")
+    read_input([*given, *_answers(given)], images_as_files=False, goes_on=True, param=param)
+    return [Item(id=item["id"], body=item) for item in given_items(given, key)]
+
+
+def _answers(items: list[Any]) -> list[Any]:
+    """Results of the calls that wait for one, so that the items can be checked as those of a request are."""
+    done = {item.get("call_id") for item in items if item.get("type") in CALLS.values()}
+    return [
+        {"type": CALLS[item["type"]], "call_id": item["call_id"], "output": ""}
+        for item in items
+        if item.get("type") in CALLS and isinstance(item.get("call_id"), str) and item["call_id"] not in done
+    ]
+
+
+def shown(item: Mapping[str, Any], include: Collection[str]) -> dict[str, Any]:
+    """A kept item as it is shown, with what was asked for."""
+    body = dict(item)
+    kind = body.get("type")
+    if kind == "code_interpreter_call" and "code_interpreter_call.outputs" not in include:
+        body["outputs"] = None
+    elif kind == "reasoning" and "reasoning.encrypted_content" not in include:
+        body.pop("encrypted_content", None)
+    elif kind == "message" and "message.output_text.logprobs" not in include:
+        body["content"] = [part | {"logprobs": []} if "logprobs" in part else part for part in body["content"]]
+    return body
+
+
+def read_include(query: Mapping[str, str]) -> frozenset[str]:
+    """What else is to be shown. Raises BadRequest."""
+    asked = ",".join(query.get(name, "") for name in ("include", "include[]"))
+    names = frozenset(filter(None, (name.strip() for name in asked.split(","))))
+    for name in names - set(INCLUDABLE):
+        refuse("include", f"must be of {', '.join(INCLUDABLE)}, not {name[:80]!r}", code="invalid_value")
+    return names
+
+
+def read_metadata(value: Any, param: str = "metadata") -> dict[str, str]:
+    """Up to 16 pairs of words. Raises BadRequest."""
+    if value is None:
+        return {}
+    pairs = mapping(value, param)
+    if len(pairs) > MOST_PAIRS:
+        refuse(param, f"must hold at most {MOST_PAIRS} pairs, not {len(pairs)}")
+    for name, said in pairs.items():
+        if len(name) > MOST_KEY:
+            refuse(param, f"must have keys of at most {MOST_KEY} characters")
+        if type(said) is not str:
+            refuse(f"{param}.{name}", f"must be a string, not {kind_of(said)}", code="invalid_type")
+        if len(text(said, param)) > MOST_VALUE:
+            refuse(f"{param}.{name}", f"must have at most {MOST_VALUE} characters")
+    return dict(pairs)

@@ -1,0 +1,209 @@
+"""Errors as OpenAI writes them: {"error": {"message", "type", "param", "code"}}, from tables, and the `error` of a
+response that has failed.
+
+Promises: all four fields are always there; places are written as OpenAI writes them ("input[0].content[1].type"), ids
+with the prefixes that they have on the wire. The official SDKs send a request again after 408, 409, 429 and 5xx, unless
+`x-should-retry` says otherwise: it says so where that would only repeat what took too long, or what this host cannot.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from belljar.dialects.base import Reply, write_json
+from belljar.dialects.responses_settings import settings_of
+from belljar.errors import (
+    AtCapacity,
+    BelljarError,
+    Cancelled,
+    ClientError,
+    Forbidden,
+    FormatFailed,
+    HostError,
+    SandboxFailed,
+    SessionClosed,
+    ShuttingDown,
+    TooLarge,
+    ToolUseFailed,
+    TooSlow,
+    Unauthorized,
+    UnknownItem,
+    UnknownModel,
+    UnknownPath,
+    UnsupportedEncoding,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    WrongMethod,
+)
+from belljar.model import FileRef, Request
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+LIMIT = "rate_limit_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An error's `type` and `code`; `again` False tells clients not to repeat the request."""
+
+    type: str
+    code: str | None = None
+    again: bool = True
+
+
+SHAPES: dict[type[BelljarError], Shape] = {
+    BelljarError: Shape(SERVER),
+    ClientError: Shape(INVALID),
+    Unauthorized: Shape(INVALID, "invalid_api_key"),
+    Forbidden: Shape("permission_error", "forbidden"),
+    UnknownPath: Shape(INVALID, "unknown_url"),
+    UnknownModel: Shape(INVALID, "model_not_found"),
+    UnknownItem: Shape(INVALID),
+    Cancelled: Shape(INVALID, "cancelled"),
+    WrongMethod: Shape(INVALID, "method_not_allowed"),
+    TooSlow: Shape(INVALID, "request_timeout"),
+    SessionClosed: Shape(INVALID, "session_closed"),
+    TooLarge: Shape(INVALID, "request_too_large"),
+    UnsupportedEncoding: Shape(INVALID, "unsupported_encoding"),
+    ToolUseFailed: Shape(INVALID, "tool_use_failed"),
+    FormatFailed: Shape(INVALID, "json_validate_failed"),
+    AtCapacity: Shape(SERVER, "capacity_exceeded"),
+    ShuttingDown: Shape(SERVER, "shutting_down"),
+    HostError: Shape(SERVER, again=False),
+    SandboxFailed: Shape(SERVER, "sandbox_failed"),
+    UpstreamError: Shape(SERVER, "upstream_failed"),
+    UpstreamRefused: Shape(INVALID),
+    UpstreamUnavailable: Shape(SERVER, "upstream_unavailable"),
+    UpstreamTimeout: Shape(SERVER, "upstream_timeout", again=False),
+}
+REFUSALS = {401: "authentication_error", 403: "permission_error", 429: LIMIT}  # types of an upstream's, if unsaid
+FAILED_CODE = "server_error"  # of a response that has failed, where nothing says more
+REFUSED_CODE = "invalid_prompt"  # the same, where the request is to blame
+FAILED_CODES = {429: "rate_limit_exceeded"}  # status -> code of a response that has failed
+QWEN_CODE = "InvalidParameter"  # of what Alibaba refuses in a request
+
+GONE = "{what} with id '{item}' not found."
+GONE_PREVIOUS = "Previous response with id '{item}' not found."
+GONE_ITEM = (
+    "Item with id '{item}' not found. Items are not kept where `store` is false: "
+    "set it to true, or remove this item from the input."
+)
+RESPONSE_PREFIX, CONVERSATION_PREFIX, CONTAINER_PREFIX, FILE_PREFIX = "resp_", "conv_", "cntr_", "file-"
+KINDS = {  # how an id begins -> what it names
+    RESPONSE_PREFIX: "Response",
+    CONVERSATION_PREFIX: "Conversation",
+    CONTAINER_PREFIX: "Container",
+    "cfile_": "Container file",
+    FILE_PREFIX: "File",
+}
+ITEM_PREFIXES = ("msg_", "rs_", "ci_", "fc_", "ctc_")
+_NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
+
+
+def write_error(error: BelljarError, request: Request | None, request_id: str = "") -> Reply:
+    """An error as a whole response."""
+    headers = {} if _shape_of(error).again else {"x-should-retry": "false"}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    body: dict[str, Any] = {"error": error_body(error, request)}
+    if settings_of(request).qwen and request_id:
+        body["request_id"] = request_id
+    return Reply(status=status_of(error, request), body=write_json(body), headers=headers)
+
+
+def status_of(error: BelljarError, request: Request | None = None) -> int:
+    """The HTTP status: the error's own, but for a response that a request wants to go on from."""
+    if isinstance(error, UnknownItem) and _is_previous(error, request):
+        return 400
+    return error.status if 400 <= error.status <= 599 else 502
+
+
+def error_body(error: BelljarError, request: Request | None = None) -> dict[str, Any]:
+    """What stands under "error"; `request`, where it could be read, tells what an unknown id was meant for."""
+    shape = _shape_of(error)
+    kind = shape.type
+    if isinstance(error, UpstreamRefused):
+        kind = error.kind or REFUSALS.get(error.status, INVALID if error.status < 500 else SERVER)
+    told = {
+        "message": str(error) or type(error).__name__,
+        "type": kind,
+        "param": getattr(error, "param", None),
+        "code": getattr(error, "code", None) or shape.code,
+    }
+    if isinstance(error, UnknownModel):
+        told["param"] = "model"
+    if isinstance(error, UnknownItem):
+        told |= _gone(error, request)
+    if told["code"] is None and settings_of(request).qwen and isinstance(error, ClientError):
+        told["code"] = QWEN_CODE
+    return _placed(told)
+
+
+def error_object(error: BelljarError) -> dict[str, Any]:
+    """The `error` of a response that has failed: `code` and `message`, and the `type` that some clients insist on."""
+    told = error_body(error)
+    code = FAILED_CODES.get(error.status) or (REFUSED_CODE if told["type"] == INVALID else FAILED_CODE)
+    return {"code": told["code"] or code, "message": told["message"], "type": told["type"]}
+
+
+def _shape_of(error: BelljarError) -> Shape:
+    """The entry of the nearest class in SHAPES."""
+    return next(SHAPES[kind] for kind in type(error).__mro__ if kind in SHAPES)
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def place_of(param: str) -> str:
+    """A place as OpenAI writes it: "input.0.content" becomes "input[0].content"."""
+    return _NUMBER.sub(r"[\1]", param)
+
+
+def _placed(told: dict[str, Any]) -> dict[str, Any]:
+    param = told["param"]
+    if not isinstance(param, str) or (place := place_of(param)) == param:
+        return told
+    return told | {"param": place, "message": told["message"].replace(f"`{param}`", f"`{place}`")}
+
+
+# --- ids that name nothing --------------------------------------------------------------------------------------------
+
+
+def _is_previous(error: UnknownItem, request: Request | None) -> bool:
+    return request is not None and request.previous is not None and error.item == request.previous
+
+
+def _gone(error: UnknownItem, request: Request | None) -> dict[str, Any]:
+    """What is said of an id that names nothing, in OpenAI's words."""
+    if _is_previous(error, request):
+        said = GONE_PREVIOUS.format(item=error.item[:80])
+        return {"message": said, "param": "previous_response_id", "code": "previous_response_not_found"}
+    item = _on_the_wire(error.item, request)
+    if item.startswith(ITEM_PREFIXES):
+        return {"message": GONE_ITEM.format(item=item[:80]), "param": error.param or "input"}
+    what = next((name for prefix, name in KINDS.items() if item.startswith(prefix)), None)
+    return {"message": GONE.format(what=what, item=item[:80])} if what else {}
+
+
+def _on_the_wire(item: str, request: Request | None) -> str:
+    """An id with its prefix, where the request tells what it names."""
+    if request is None or not item:
+        return item
+    files = request.container.files if request.container is not None else ()
+    named: Mapping[str | None, str] = {
+        request.conversation: CONVERSATION_PREFIX,
+        **dict.fromkeys(files, FILE_PREFIX),
+        **dict.fromkeys((ref.removeprefix(FILE_PREFIX) for ref in _refs(request)), FILE_PREFIX),
+        (request.container.id if request.container is not None else None): CONTAINER_PREFIX,
+    }
+    return named.get(item, "") + item
+
+
+def _refs(request: Request) -> list[str]:
+    return [part.uri for message in request.messages for part in message.parts if isinstance(part, FileRef)]

@@ -1,0 +1,284 @@
+"""The files of one container: from its sandbox into the store, and back into a fresh sandbox.
+
+Promises: what `keep` names as kept is durable when it returns; a file keeps its id for as long as its path is there;
+files that are too many are told of and left out, as are those that the store has no room for, never an error. A sandbox
+that cannot be read loses nothing of what was kept before. Not covered: folders without files, links, and modes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from belljar.errors import BelljarError, FileError, SandboxFailed, SessionClosed
+from belljar.execution import Execution, FileInfo
+from belljar.model import new_id
+from belljar.sandbox.files import guess_type
+from belljar.sandbox.session import GuestSession
+from belljar.store.rows import ContainerFileRow, ContainerRow
+from belljar.store.store import Store
+
+MOST_FILES = 900  # of a container that are kept; with the pictures, what the store takes
+MOST_SHOWN = 100  # pictures that are kept of a container; the oldest make room
+DIGITS = 16  # of a digest that are remembered
+AT_ONCE = 4  # files that are written to the store side by side
+ENDINGS = {"image/png": "png", "image/jpeg": "jpg"}  # pictures that are kept when they are displayed
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class Home:
+    """What this process knows of a container while somebody uses it, or its interpreter lives.
+
+    `rows` are its files as the store has them, by path; `seen` their size and time as the sandbox tells them; `given`
+    are the client's files that lie in the sandbox and are not in the store yet; `digests` tell what clients sent last
+    under which name, as `row.settings` does. `lock` is the lease; `keeping` is held by who changes the files. `is_new`:
+    not in the store yet; `changed`: `row` differs from what the store has; `filing` writes what the next answer must be
+    able to rely on. `written` is the time of its last use that the store knows. `end` is why it can be used no more.
+    """
+
+    row: ContainerRow
+    is_new: bool = False
+    loaded: bool = False
+    written: float = 0.0
+    rows: dict[str, ContainerFileRow] = field(default_factory=dict)
+    seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    session: GuestSession | None = None
+    filing: asyncio.Task[Any] | None = None
+    changed: bool = False
+    users: int = 0
+    idle_since: float = 0.0
+    end: BelljarError | None = None
+
+
+def describe(row: ContainerFileRow) -> FileInfo:
+    """A kept file, as executions name it."""
+    return FileInfo(path=row.path, size=row.size, type=guess_type(row.path), modified=row.modified, id=row.id)
+
+
+def read_digests(row: ContainerRow) -> dict[str, str]:
+    """What clients sent last, by path."""
+    return msgspec.json.decode(row.settings, type=_Settings).given
+
+
+class _Settings(msgspec.Struct):
+    """What `row.settings` holds."""
+
+    given: dict[str, str] = {}
+
+
+# --- into the sandbox -------------------------------------------------------------------------------------------------
+
+
+async def restore(home: Home, store: Store) -> None:
+    """Put all kept files into a fresh sandbox. Raises FileError, SessionClosed, SandboxFailed."""
+    session = home.session
+    assert session is not None
+    home.given.clear()
+    for row in list(home.rows.values()):
+        if not row.shown:
+            try:
+                data = await store.blobs.read(row.blob)
+            except FileNotFoundError:  # deleted by another server of this store
+                log.warning("the file %r of container %s is gone", row.path, home.row.id)
+                continue
+            await session.write_file(row.path, data)
+    home.seen = {} if not home.rows else _marks(await session.list_files())
+
+
+async def give(home: Home, path: str, data: bytes) -> None:
+    """Put a client's file into the sandbox; what it sent before under this name is left as code has made it since.
+
+    Raises FileError, SessionClosed, SandboxFailed.
+    """
+    digest = hashlib.sha256(data).hexdigest()[:DIGITS]
+    if home.digests.get(path) == digest and (path in home.rows or path in home.given):
+        return
+    assert home.session is not None
+    await home.session.write_file(path, data)
+    home.given.add(path)
+    home.digests[path] = digest
+    home.row = replace(home.row, settings=msgspec.json.encode(_Settings(given=home.digests)))
+    home.changed = True
+
+
+async def remember(home: Home, store: Store, path: str, data: bytes) -> ContainerFileRow:
+    """Keep a client's file, and put it into the sandbox if there is one. Raises FileError, TooLarge."""
+    if home.session is not None:
+        with contextlib.suppress(SessionClosed):
+            await home.session.write_file(path, data)
+    now = time.time()
+    row = _row(home, path, len(data), await store.blobs.write(data), modified=now, source="user")
+    await _put(home, store, [row], [])
+    if home.session is not None:
+        with contextlib.suppress(SessionClosed):
+            marks = _marks(await home.session.list_files())
+            home.seen |= {name: mark for name, mark in marks.items() if name == path}
+    return home.rows[path]
+
+
+# --- into the store ---------------------------------------------------------------------------------------------------
+
+
+async def keep(home: Home, store: Store, session: GuestSession, execution: Execution) -> tuple[Execution, str]:
+    """Keep what an execution has left, and name it in the execution; and what to tell of files that were not kept.
+
+    Raises HostError: the container itself could not be kept.
+    """
+    async with home.keeping:
+        if home.filing is not None:
+            await home.filing
+            home.filing = None
+        try:
+            listing = {info.path: info for info in await session.list_files()}
+        except SessionClosed:
+            return execution, ""
+        changed = {info.path for info in execution.files}
+        changed |= {path for path, mark in _marks(listing.values()).items() if home.seen.get(path) != mark}
+        pictures = _pictures(execution)
+        gone = await _gone(home, session, listing)
+        if not changed and not pictures and not gone:
+            return execution, ""
+        note = ""
+        try:
+            rows, note = await _collect(home, store, session, [listing[p] for p in sorted(changed) if p in listing])
+            shown = await _collect_pictures(home, store, pictures)
+            await _put(home, store, [*rows, *shown], [*gone, *_surplus(home, len(shown))])
+            home.seen = _marks(listing.values())
+        except (BelljarError, OSError) as error:
+            log.warning("files of container %s could not be kept: %s", home.row.id, error)
+            return execution, f"[Files could not be kept: {error}]\n"
+        home.given.clear()
+        return _named(home, execution, shown), note
+
+
+def _named(home: Home, execution: Execution, shown: Sequence[ContainerFileRow]) -> Execution:
+    kept = {path: row.id for path, row in home.rows.items()}
+    files = tuple(dataclasses.replace(info, id=kept.get(info.path)) for info in execution.files)
+    return dataclasses.replace(execution, files=files, pictures=tuple(map(describe, shown)))
+
+
+async def _gone(home: Home, session: GuestSession, listing: dict[str, FileInfo]) -> list[str]:
+    """Kept files that are no more. A sandbox that has died, or shows nothing at all, is not believed at once."""
+    gone = [path for path, row in home.rows.items() if not row.shown and path not in listing]
+    if not gone or not session.alive:
+        return []
+    if not listing:
+        try:
+            await session.read_file(gone[0])
+        except FileError:
+            return gone
+        except (SessionClosed, SandboxFailed):
+            return []
+        return []
+    return gone
+
+
+async def _collect(
+    home: Home, store: Store, session: GuestSession, changed: Sequence[FileInfo]
+) -> tuple[list[ContainerFileRow], str]:
+    """Rows for changed files, whose content is written; and what to tell of those that are left out."""
+    room = MOST_FILES - sum(not row.shown for row in home.rows.values())
+    taken: list[FileInfo] = []
+    for info in changed:
+        is_new = info.path not in home.rows
+        if not is_new or room > 0:
+            room -= is_new
+            taken.append(info)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def write(info: FileInfo) -> ContainerFileRow | None:
+        async with gate:
+            try:
+                data = await session.read_file(info.path)
+            except FileError:  # a child process has removed it, or has made it something else
+                return None
+            source = "user" if info.path in home.given else "assistant"
+            blob = await store.blobs.write(data)
+            return _row(home, info.path, len(data), blob, modified=info.modified, source=source)
+
+    rows = await asyncio.gather(*map(write, taken))
+    left = len(changed) - len(taken)
+    note = f"[{left:,} files were not kept: a container keeps {MOST_FILES:,}]\n" if left else ""
+    return [row for row in rows if row is not None], note
+
+
+async def _collect_pictures(home: Home, store: Store, pictures: Sequence[tuple[str, bytes]]) -> list[ContainerFileRow]:
+    rows = []
+    for ending, data in pictures[-MOST_SHOWN:]:
+        identity = new_id("")
+        rows.append(
+            ContainerFileRow(
+                id=identity,
+                container=home.row.id,
+                path=f"cfile_{identity}.{ending}",
+                size=len(data),
+                created=time.time(),
+                modified=time.time(),
+                blob=await store.blobs.write(data),
+                shown=True,
+            )
+        )
+    return rows
+
+
+def _surplus(home: Home, more: int) -> list[str]:
+    """The oldest pictures, as many as are too many with so many more."""
+    shown = sorted((row for row in home.rows.values() if row.shown), key=lambda row: row.created)
+    return [row.path for row in shown[: max(0, len(shown) + more - MOST_SHOWN)]]
+
+
+def _pictures(execution: Execution) -> list[tuple[str, bytes]]:
+    """Endings and bytes of what was displayed: of each result one."""
+    found = []
+    for result in execution.results:
+        for kind, ending in ENDINGS.items():
+            data = result.data.get(kind)
+            if isinstance(data, bytes):
+                found.append((ending, data))
+                break
+    return found
+
+
+def _row(home: Home, path: str, size: int, blob: str, *, modified: float, source: str) -> ContainerFileRow:
+    """A row for a path; a file that was there keeps its id, its source and the time of its making."""
+    old = home.rows.get(path)
+    return ContainerFileRow(
+        id=old.id if old else new_id(""),
+        container=home.row.id,
+        path=path,
+        size=size,
+        created=old.created if old else time.time(),
+        modified=modified,
+        blob=blob,
+        source=old.source if old else source,
+    )
+
+
+async def _put(home: Home, store: Store, rows: Sequence[ContainerFileRow], gone: Sequence[str]) -> None:
+    try:
+        await store.containers.put_files(home.row.id, rows, gone)
+    except BelljarError:
+        await store.blobs.delete([row.blob for row in rows])
+        raise
+    for path in gone:
+        home.rows.pop(path, None)
+    home.rows |= {row.path: row for row in rows}
+
+
+def _marks(listing: Any) -> dict[str, tuple[int, float]]:
+    return {info.path: (info.size, info.modified) for info in listing}

@@ -1,0 +1,80 @@
+"""How much the store holds, of whom, and who makes room.
+
+Promises: totals are exact, because they change with what they count, and cheap: one row for each owner and kind. What
+makes room is what expires first, of whoever holds most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, text
+
+from belljar.store.schema import held, words
+
+ANSWERS, CONVERSATIONS, FILES, CONTAINERS = "answers", "conversations", "files", "containers"
+AT_ONCE = 200  # rows that make room in one transaction
+MAKING_ROOM = 0x62656C6D  # PostgreSQL's advisory lock: one server at a time
+
+_WEIGH = text(
+    "INSERT INTO held AS h (kind, owner, bytes, number) VALUES (:kind, :owner, :bytes, :number) "
+    "ON CONFLICT (kind, owner) DO UPDATE SET bytes = h.bytes + excluded.bytes, number = h.number + excluded.number"
+)
+_ALL = text("SELECT coalesce(sum(bytes), 0), coalesce(sum(number), 0) FROM held WHERE kind = :kind")
+_OWNED = text("SELECT bytes, number FROM held WHERE kind = :kind AND owner = :owner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Bounds of a store: bytes and numbers, of all owners where nothing else is said; `forget` in seconds."""
+
+    answers_bytes: int = 1 << 30
+    answers: int = 100_000
+    conversations_bytes: int = 256 << 20
+    conversations: int = 100_000
+    owner_files_bytes: int = 2 << 30  # of one owner, with the files of containers
+    files_bytes: int = 8 << 30  # with the files of containers
+    files: int = 100_000
+    containers: int = 100_000
+    container_files: int = 1_000  # of one container
+    forget: float = 48 * 3600.0  # an expired container is remembered for so long
+
+
+def weigh(connection: Connection, kind: str, owner: str, more_bytes: int, more: int) -> None:
+    """Count what was added (or, below 0, is gone)."""
+    connection.execute(_WEIGH, {"kind": kind, "owner": words(owner), "bytes": more_bytes, "number": more})
+
+
+def holding(connection: Connection, kind: str, owner: str | None = None) -> tuple[int, int]:
+    """Bytes and number of a kind: of an owner, or of all."""
+    if owner is None:
+        found = connection.execute(_ALL, {"kind": kind}).first()
+    else:
+        found = connection.execute(_OWNED, {"kind": kind, "owner": words(owner)}).first()
+    return (int(found[0]), int(found[1])) if found else (0, 0)
+
+
+def over(connection: Connection, kind: str, most_bytes: int, most: int) -> bool:
+    """Whether there is more of a kind than may be."""
+    size, number = holding(connection, kind)
+    return size > most_bytes or number > most
+
+
+def make_room(
+    connection: Connection, table: Table, kind: str, most_bytes: int, most: int, may_go: ColumnElement[bool]
+) -> int:
+    """Delete rows until there is room, and say how many: what expires first, of whoever holds most."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(MAKING_ROOM)))
+    for done in range(AT_ONCE):
+        if not over(connection, kind, most_bytes, most):
+            return done
+        richest = select(held.c.owner).where(held.c.kind == kind).order_by(held.c.bytes.desc()).limit(1)
+        of_richest = table.c.owner == richest.scalar_subquery()
+        oldest = select(table.c.id, table.c.owner, table.c.size).where(may_go).order_by(table.c.expires).limit(1)
+        found = connection.execute(oldest.where(of_richest)).first() or connection.execute(oldest).first()
+        if found is None:
+            return done
+        if connection.execute(delete(table).where(table.c.id == found.id)).rowcount:
+            weigh(connection, kind, found.owner, -found.size, -1)
+    return AT_ONCE
