@@ -57,6 +57,23 @@ def ask_openai(url: str, key: str, model: str, question: str) -> Answer:
     )
 
 
+def ask_responses(url: str, key: str, model: str, question: str) -> Answer:
+    """OpenAI's Responses: an answer in items; what code printed is there for those who ask for it."""
+    client = OpenAI(base_url=f"{url}/v1", api_key=key)
+    response = client.responses.create(
+        model=model,
+        input=question,
+        tools=[{"type": "code_interpreter", "container": {"type": "auto"}}],
+        include=["code_interpreter_call.outputs"],
+    )
+    calls = [item for item in response.output if item.type == "code_interpreter_call"]
+    return Answer(
+        text=response.output_text,
+        codes=tuple(call.code or "" for call in calls),
+        outputs=tuple(output.logs for call in calls for output in call.outputs or [] if output.type == "logs"),
+    )
+
+
 def ask_gemini(url: str, key: str, model: str, question: str) -> Answer:
     """Google's generateContent, streaming: parts in the order in which things happen."""
     client = genai.Client(api_key=key, http_options=types.HttpOptions(base_url=url))
@@ -129,6 +146,7 @@ def ask_qwen(url: str, key: str, model: str, question: str) -> Answer:
 VENDORS: Mapping[str, Callable[[str, str, str, str], Answer]] = {
     "Groq (groq)": ask_groq,
     "OpenAI's SDK (openai)": ask_openai,
+    "OpenAI's Responses (openai)": ask_responses,
     "Gemini (google-genai)": ask_gemini,
     "Gemini's Interactions (google-genai)": ask_interactions,
     "DashScope (dashscope)": ask_dashscope,

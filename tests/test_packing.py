@@ -121,12 +121,12 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_was_not_packed_here(case: str) -> None:
-    with pytest.raises(ValueError, match="packed|cut off"):
+    with pytest.raises(ValueError, match=r"packed|cut off"):
         unsqueeze(WRONG[case])
 
 
 def test_what_is_no_event() -> None:
-    with pytest.raises(ValueError, match="Invalid value|array"):
+    with pytest.raises(ValueError, match=r"Invalid value|array"):
         unpack(squeeze(b"\x81\xa1a\x01"))
 
 

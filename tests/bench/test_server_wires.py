@@ -9,7 +9,7 @@ import pytest
 
 from belljar.bench.server_answer import Answer, Step
 from belljar.bench.server_contestants import DIALECTS
-from belljar.bench.server_wires import CHAT, DASHSCOPE, GEMINI, INTERACTIONS, QWEN_CHAT, WIRES
+from belljar.bench.server_wires import CHAT, DASHSCOPE, GEMINI, INTERACTIONS, QWEN_CHAT, RESPONSES, WIRES
 
 TEXT, PIECES = "Hello, you", ("Hello, ", "you")
 CODE = "print(1)"
@@ -27,6 +27,7 @@ def coded(wire: str) -> Step:
         INTERACTIONS: {"code": CODE, "output": "1"},
         DASHSCOPE: {"code": CODE, "runs": 1},
         QWEN_CHAT: {"runs": 1},
+        RESPONSES: {"code": CODE, "output": "1"},
     }
     return Step(wire=wire, body={}, text=TEXT, **told[wire])
 
@@ -235,11 +236,70 @@ QWEN_CASES = [
     (coded, True, qwen(*Q_PIECES, completion(None, usage=COUNTED), end=b""), "before [DONE]"),
 ]
 
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+def response(*items: dict[str, Any], status: str = "completed", **more: Any) -> bytes:
+    told = {"id": "resp_x", "object": "response", "status": status, "error": None, "output": list(items)} | more
+    return json.dumps(told).encode()
+
+
+def told(kind: str, **more: Any) -> bytes:
+    data = json.dumps({"type": f"response.{kind}", "sequence_number": 0} | more, separators=(",", ":"))
+    return f"event: response.{kind}\ndata: {data}\n\n".encode()
+
+
+def code_call(logs: str = "1\n", status: str = "completed") -> dict[str, Any]:
+    return {
+        "type": "code_interpreter_call",
+        "status": status,
+        "code": CODE,
+        "outputs": [{"type": "logs", "logs": logs}],
+    }
+
+
+def ended(status: str = "completed", **more: Any) -> bytes:
+    return told(status, response={"status": status, "output": [], "error": None} | more)
+
+
+R_SAID = {"type": "message", "status": "completed", "content": [{"type": "output_text", "text": TEXT}]}
+R_OWN = {"type": "function_call", "name": "f", "arguments": "{}"}
+R_CREATED = told("created", response={"status": "in_progress", "output": []})
+R_PIECES = b"".join(told("output_text.delta", output_index=0, delta=piece) for piece in PIECES)
+R_RAN = told("output_item.added", item=code_call() | {"code": "", "outputs": [], "status": "in_progress"})
+R_RAN += told("code_interpreter_call_code.delta", delta=CODE) + told("output_item.done", item=code_call())
+RESPONSE_CASES = [
+    (plain, False, response(R_SAID), NO_FAULT),
+    (plain, False, response(), "text is"),
+    (plain, False, response(R_SAID, R_SAID), "text is"),
+    (plain, False, response(R_SAID, status="incomplete"), "finish_reason is 'incomplete'"),
+    (plain, False, response(R_SAID, status="failed", error={"message": "busy"}), "busy"),
+    (plain, False, response(R_SAID, R_OWN), "calls is 1"),
+    (plain, False, response(code_call(), R_SAID), "code is"),
+    (plain, False, b'{"status":"completed","output":["Hello, you"]}', "not the JSON"),
+    (coded, False, response(code_call(), R_SAID), NO_FAULT),
+    (coded, False, response(R_SAID), "code is []"),
+    (coded, False, response(code_call() | {"outputs": None}, R_SAID), "output is ['']"),
+    (coded, False, response(code_call("2\n"), R_SAID), "output is ['2']"),
+    (coded, False, response(code_call(status="failed"), R_SAID), "output is ['failed: 1']"),
+    (plain, True, R_CREATED + R_PIECES + ended(), NO_FAULT),
+    (plain, True, R_CREATED + R_PIECES, "before its last frame"),
+    (plain, True, R_CREATED + ended(), "text is ''"),
+    (plain, True, R_CREATED + R_PIECES + ended("incomplete"), "finish_reason is 'incomplete'"),
+    (plain, True, R_CREATED + R_PIECES + ended("failed", error={"message": "gone"}), "gone"),
+    (plain, True, R_CREATED + R_PIECES + ended() + ended(), "not a frame"),
+    (plain, True, R_CREATED.replace(b"created", b"queued", 1) + R_PIECES + ended(), "not a frame"),
+    (plain, True, R_CREATED + told("output_item.done", item=R_OWN) + R_PIECES + ended(), "calls is 1"),
+    (coded, True, R_CREATED + R_RAN + R_PIECES + ended(), NO_FAULT),
+    (coded, True, R_CREATED + R_PIECES + ended(), "code is []"),
+]
+
 TABLES = {
     GEMINI: GEMINI_CASES,
     INTERACTIONS: INTERACTION_CASES,
     DASHSCOPE: DASHSCOPE_CASES,
     QWEN_CHAT: QWEN_CASES,
+    RESPONSES: RESPONSE_CASES,
 }
 CASES = [
     pytest.param(step(wire), stream, body, fault, id=f"{wire}, {step.__name__}, {'stream' if stream else 'whole'}")
@@ -262,6 +322,7 @@ RIGHT = [
     (coded(INTERACTIONS), [CREATED + I_RAN, START, I_PIECES, COMPLETED + OVER], 3),
     (coded(DASHSCOPE), [dashscope(body) for body in (*D_RAN, generation("", usage=COUNTED, **TOLD))], 2),
     (plain(QWEN_CHAT), [qwen(body, end=b"") for body in Q_PIECES] + [b"data: [DONE]\n\n"], 2),
+    (coded(RESPONSES), [R_CREATED + R_RAN, R_PIECES, ended()], 2),
 ]
 
 
@@ -281,8 +342,9 @@ def test_a_comment_is_no_frame_and_a_status_is_a_fault(wire: str) -> None:
 
 
 def test_each_dialect_is_asked_in_its_own_wire() -> None:
-    assert {CHAT, *(dialect.name for dialect in DIALECTS)} == set(WIRES)
+    assert {CHAT, *(dialect.plain.wire for dialect in DIALECTS)} == set(WIRES)
     for dialect in DIALECTS:
-        told = dialect.coded
-        assert dialect.plain.wire == told.wire == dialect.name
-        assert told.output or told.runs  # an answer without its execution is never right
+        coded = dialect.coded
+        assert dialect.plain.wire == coded.wire
+        assert dialect.name.startswith(coded.wire)  # Responses take part twice
+        assert coded.output or coded.runs  # an answer without its execution is never right

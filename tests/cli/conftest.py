@@ -19,6 +19,9 @@ SECONDS = 60.0
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background, and children, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """The process's own, without what would change how `belljar` behaves; temporary folders are the test's."""

@@ -331,3 +331,14 @@ def test_pictures_of_every_kind() -> None:
     events = [*ChatReader("m").feed({"choices": [{"delta": {"executed_tools": [entry]}}]})]
     shown = [event.result.data for event in events if isinstance(event, CallShown)]
     assert shown == [{"image/png": PNG}, {"image/jpeg": PNG}, {"image/svg+xml": "<svg/>"}]
+
+
+def test_charts_with_and_without_a_picture() -> None:
+    data, line = base64.b64encode(PNG).decode(), {"type": "line", "elements": [{"label": "a", "points": [[1, 2]]}]}
+    several = {"chart": {"type": "superchart", "elements": []}, "charts": [line]}
+    results = [{"png": data, "chart": line}, several, {"chart": "words"}]
+    entry = {"index": 0, "type": "function", "arguments": "x", "code_results": results}
+    events = [*ChatReader("m").feed({"choices": [{"delta": {"executed_tools": [entry]}}]})]
+    shown = [event.result for event in events if isinstance(event, CallShown)]
+    assert [result.png for result in shown] == [PNG, None]
+    assert [result.chart for result in shown] == [line, {"type": "superchart", "elements": [line]}]

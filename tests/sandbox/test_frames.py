@@ -79,6 +79,10 @@ RESULTS = [
     {"text": {}, "json": {}, "blobs": [["image/png", 99]]},
     {"text": {}, "json": {}, "blobs": [[["x"], 3]]},
     {"text": {str(i): "" for i in range(100)}, "json": {}, "blobs": []},
+    {"text": {"image/png": "text"}, "json": {}, "blobs": [["a", 3]]},
+    {"text": {}, "json": {"image/png": [1]}, "blobs": [["a", 3]]},
+    {"text": {}, "json": {"text/plain": 1}, "blobs": [["a", 3]]},
+    {"text": {}, "json": {}, "blobs": [["text/plain", 3]]},
 ]
 
 

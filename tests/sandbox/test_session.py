@@ -367,6 +367,17 @@ display({'application/json': {1: {2, 3} and (4, float('inf'))}, 'text/plain': 'o
     assert (odd.text, odd.json) == ("odd", {"1": [4, None]})
 
 
+def test_types_with_other_values_than_theirs(sandbox: Sandbox) -> None:
+    code = """
+from IPython.display import Javascript
+display(Javascript('alert(1)'))
+display({'text/plain': 5, 'text/html': b'<b>', 'image/png': [1], 'application/x': 'words'}, raw=True)
+"""
+    script, odd = sandbox.run(code).results
+    assert script.data["application/javascript"] == "alert(1)"
+    assert odd.data == {"text/plain": "5", "text/html": "<b>", "application/x": "words"}
+
+
 def test_large_code_in_any_script(sandbox: Sandbox) -> None:
     assert sandbox.run("x = '" + "\u4e2d" * 3_000_000 + "'\nlen(x)").text == "3000000"
     with pytest.raises(ClientError):

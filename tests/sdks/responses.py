@@ -7,7 +7,7 @@ says something else than the response at the end. Whoever asks in one of WAYS ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,10 @@ def thoughts(response: Any) -> str:
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 ENDS = ("response.completed", "response.incomplete", "response.failed")
-BEGINNINGS = ("response.queued", "response.in_progress")
+BEGINNINGS = [  # of a stream; the second way, in the background
+    ["response.created", "response.in_progress"],
+    ["response.created", "response.queued", "response.in_progress"],
+]
 
 
 @dataclass
@@ -118,8 +121,8 @@ class Follower:
 
     def __init__(self, first: int = 0) -> None:
         self.next = first
+        self.is_whole = first == 0
         self.open: dict[int, Open] = {}
-        self.begun = first > 0
         self.identity: str | None = None
         self.end: Json | None = None
         self.kinds: list[str] = []
@@ -134,9 +137,12 @@ class Follower:
         if "response" in event:
             self._take_response(kind, event["response"])
             return
-        assert self.begun, f"{kind} before response.created"
+        assert not self.is_whole or any(self.kinds[: len(ways)] == ways for ways in BEGINNINGS), self.kinds
         if kind == "response.output_item.added":
             assert event["output_index"] == len(self.open), "items are added in their order"
+            left = [item.item["type"] for item in self.open.values() if not item.done]
+            may = {"code_interpreter_call"} if event["item"]["type"].endswith("_call") else set()
+            assert set(left) <= may, f"{left} are open"  # the code of a turn runs when all its calls are written
             self.open[event["output_index"]] = Open(event["item"])
             return
         item = self.open[event["output_index"]]
@@ -146,6 +152,7 @@ class Follower:
         if kind == "response.output_item.done":
             item.done = True
             _hold(item, event["item"])
+            item.item = event["item"]
         elif kind == "response.output_text.annotation.added":
             assert event["annotation_index"] == len(item.annotations)
             item.annotations.append(event["annotation"])
@@ -155,17 +162,14 @@ class Follower:
     def _take_response(self, kind: str, response: Json) -> None:
         assert self.identity in (None, response["id"])
         self.identity = response["id"]
-        if kind == "response.created":
-            assert not self.begun, "created twice"
-            assert response["status"] in ("in_progress", "queued")
-            assert response["output"] == []
-            self.begun = True
-        elif kind in ENDS:
+        if kind in ENDS:
             assert all(item.done for item in self.open.values()), "an item is open at the end"
             assert kind.removeprefix("response.") == response["status"]
             self.end = response
-        else:
-            assert kind in BEGINNINGS, kind
+            return
+        assert any(self.kinds == ways[: len(self.kinds)] for ways in BEGINNINGS), self.kinds
+        assert response["output"] == []
+        if kind != "response.created":
             assert response["status"] == kind.removeprefix("response.")
 
     def close(self) -> Json:
@@ -193,47 +197,50 @@ def _take_text(item: Open, event: Json) -> None:
         assert event[WHOLE[base][1]] == item.texts.get(base, ""), f"{event['type']} says something else"
 
 
-CODE_EVENTS = [
-    "response.code_interpreter_call.in_progress",
-    "response.code_interpreter_call_code.delta",
-    "response.code_interpreter_call_code.done",
-    "response.code_interpreter_call.interpreting",
-    "response.code_interpreter_call.completed",
-    "response.output_item.done",
-]
-TEXT_EVENTS = [
-    "response.content_part.added",
-    "response.output_text.delta",
-    "response.output_text.annotation.added",
-    "response.output_text.done",
-    "response.content_part.done",
-    "response.output_item.done",
-]
-ORDERS: Mapping[str, list[str]] = {
-    "code_interpreter_call": CODE_EVENTS,
-    "message": TEXT_EVENTS,
-    "function_call": [
-        "response.function_call_arguments.delta",
-        "response.function_call_arguments.done",
-        "response.output_item.done",
-    ],
-    "custom_tool_call": [
-        "response.custom_tool_call_input.delta",
-        "response.custom_tool_call_input.done",
-        "response.output_item.done",
-    ],
+# What comes of an item, in this order. Deltas and annotations may be several.
+ORDERS: Mapping[str, Sequence[str]] = {
+    "code_interpreter_call": (
+        "code_interpreter_call.in_progress",
+        "code_interpreter_call_code.delta",
+        "code_interpreter_call_code.done",
+        "code_interpreter_call.interpreting",
+        "code_interpreter_call.completed",
+    ),
+    "message": (
+        "content_part.added",
+        "output_text.delta",
+        "output_text.annotation.added",
+        "output_text.done",
+        "content_part.done",
+    ),
+    "function_call": ("function_call_arguments.delta", "function_call_arguments.done"),
+    "custom_tool_call": ("custom_tool_call_input.delta", "custom_tool_call_input.done"),
+    "reasoning": ("content_part.added", "reasoning_text.delta", "reasoning_text.done", "content_part.done"),
+    "reasoning, summary": (
+        "reasoning_summary_part.added",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+    ),
 }
-OPTIONAL = {"response.output_text.annotation.added"}
+OPTIONAL = {"output_text.annotation.added"}
+
+
+def _came(seen: Sequence[str]) -> list[str]:
+    """The events of an item but the last, with runs of those that may be several as one."""
+    names = [name.removeprefix("response.") for name in seen[:-1]]
+    several = (".delta", ".annotation.added")
+    return [n for at, n in enumerate(names) if names[at - 1 : at] != [n] or not n.endswith(several)]
 
 
 def _hold(item: Open, done: Json) -> None:
     """A finished item against what came of it."""
     kind = done["type"]
     assert (kind, done["id"]) == (item.item["type"], item.item["id"])
-    if kind in ORDERS and done.get("status") == "completed":
-        came = [name for place, name in enumerate(item.seen) if item.seen[place - 1 : place] != [name]]
-        wanted = [name for name in ORDERS[kind] if name not in OPTIONAL or name in came]
-        assert came == wanted, came
+    if done.get("status", "completed") == "completed":
+        came = _came(item.seen)
+        order = ORDERS["reasoning, summary" if kind == "reasoning" and done["summary"] else kind]
+        assert came == [name for name in order if name not in OPTIONAL or name in came], came
     said = "".join(item.texts.values())
     if kind == "code_interpreter_call":
         assert done["code"] == said
@@ -241,6 +248,8 @@ def _hold(item: Open, done: Json) -> None:
         assert done["arguments"] == said
     elif kind == "custom_tool_call":
         assert done["input"] == said
+    elif kind == "reasoning":
+        assert "".join(part["text"] for part in done["summary"] or done["content"]) == said
     elif kind == "message":
         assert "".join(part["text"] for part in done["content"]) == said
         assert [one for part in done["content"] for one in part["annotations"]] == item.annotations
@@ -260,8 +269,8 @@ def follow(events: Iterable[Any], first: int = 0) -> Any:
 
 
 def compare(follower: Follower, end: Json) -> None:
-    """The items at the end are those that were announced."""
-    assert [item["id"] for item in end["output"]] == [item.item["id"] for item in follower.open.values()]
+    """The items at the end are those that were written."""
+    assert end["output"] == [item.item for item in follower.open.values()]
 
 
 # --- ways -------------------------------------------------------------------------------------------------------------
@@ -307,8 +316,3 @@ WAYS: Mapping[str, Ask] = {
     "async": _async(stream=False),
     "async, streaming": _async(stream=True),
 }
-
-
-def pages(listing: Any) -> Iterator[Any]:
-    """All of a list, page by page as the SDK turns them."""
-    yield from listing

@@ -291,7 +291,7 @@ async def test_a_client_that_goes_away_from_its_second_request() -> None:
     """Both come at once; the first one's end must not take the watch from the second."""
 
     class Service(FakeService):
-        def answer(self, request: Any) -> Any:
+        def answer(self, request: Any, asked: Any = None) -> Any:
             hanging = [TurnStarted(turn=0, model="m"), TextDelta(text="a"), asyncio.Event()]
             self.steps = hanging if request.stream else turn()
             return super().answer(request)

@@ -169,8 +169,9 @@ async def test_what_its_client_leaves_is_not_kept(memory: Memory) -> None:
         await memory.find("a", record.id)
 
 
-async def test_what_fails_at_once_is_not_kept(memory: Memory) -> None:
-    record = await keep(memory, [Failed(error=UpstreamError("x"))])
+@pytest.mark.parametrize("before", [[], [Housed(container="c")]])
+async def test_what_fails_at_once_is_not_kept(memory: Memory, before: list[Event]) -> None:
+    record = await keep(memory, [*before, Failed(error=UpstreamError("x"))])
     with pytest.raises(UnknownItem):
         await memory.find("a", record.id)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import psycopg
 import pytest
 
 from belljar.store.schema import metadata
-from belljar.store.store import Store
+from belljar.store.store import DATABASE, Store
 
 from . import postgres
 from .places import Place
@@ -45,9 +47,26 @@ def url(request: pytest.FixtureRequest) -> str | None:
     return found
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of SQLite with tables and no rows; copied, as migrating takes its time."""
+    folder = tmp_path_factory.mktemp("tables")
+
+    async def make() -> None:
+        store = Store(folder)
+        await store.open()
+        await store.close()
+
+    asyncio.run(make())
+    return folder / DATABASE
+
+
 @pytest.fixture
-async def place(tmp_path: Path, url: str | None) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, tables: Path, url: str | None) -> AsyncIterator[Place]:
     place = Place(tmp_path / "store", url)
+    if url is None:
+        place.folder.mkdir(mode=0o700)
+        shutil.copy(tables, place.folder / DATABASE)
     yield place
     await place.close()
 

@@ -26,7 +26,7 @@ class Clock:
 class Place:
     """Where stores are opened, one after the other or side by side, with one clock."""
 
-    def __init__(self, folder: Path, url: str | None) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder, self.url, self.clock = folder, url, Clock()
         self._stores: list[Store] = []
 
@@ -93,12 +93,12 @@ async def file(store: Store, clock: Clock, owner: str = "ann", data: bytes = b"x
 
 
 async def contained(
-    store: Store, clock: Clock, id: str, path: str, data: bytes = b"x", **changes: Any
+    store: Store, clock: Clock, inside: str, path: str, data: bytes = b"x", **changes: Any
 ) -> ContainerFileRow:
     """A row for a file of a container whose content has been written, not yet put."""
     fields: dict[str, Any] = {
         "id": new_id(""),
-        "container": id,
+        "container": inside,
         "path": path,
         "size": len(data),
         "created": clock.now,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import pwd
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
+PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "usr/local/pgsql/bin")
 UNPRIVILEGED = ("postgres", "nobody")  # it refuses to run as root
 SETTINGS = {
     "listen_addresses": "",
@@ -31,7 +30,7 @@ def find() -> Path | None:
     """The folder with initdb and postgres."""
     found = shutil.which("initdb")
     folders = [Path(found).resolve().parent] if found else []
-    folders += [Path(path) for place in PLACES for path in sorted(glob.glob(place), reverse=True)]
+    folders += [path for place in PLACES for path in sorted(Path("/").glob(place), reverse=True)]
     return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
 
 

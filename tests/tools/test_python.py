@@ -211,3 +211,42 @@ async def test_a_restart_is_told_though_the_first_try_of_it_failed() -> None:
 def test_a_cut_says_how_much_went() -> None:
     assert cut("abcdefghij", 5) == "abc\n[... 5 characters left out ...]\nij"
     assert cut("abcde", 5) == "abcde"
+
+
+# --- sessions that live on --------------------------------------------------------------------------------------------
+
+
+class LastingSource(FakeSource):
+    """As a container's: the session tells of fresh interpreters itself."""
+
+    lasting = True
+
+
+async def test_where_sessions_live_on_the_model_is_told_so_and_what_is_there() -> None:
+    source = LastingSource()
+    source.files = [
+        FileInfo(path=f"out/{n}.csv", size=1200, type="text/csv", modified=0.0, id=str(n)) for n in range(30)
+    ]
+    for model in ("some model", "openai/gpt-oss-20b"):
+        text = PythonTool(source, [SALES]).instructions(model)
+        assert "- /mnt/data/sales.csv (text/csv, 8 bytes)" in text
+        assert "- /mnt/data/out/29.csv (text/csv, 1,200 bytes)" in text
+        assert "out/9.csv" not in text
+        assert text.endswith("... and 10 more")
+        assert "later answers" in text
+        assert "(sandbox:/mnt/data/name)" in text
+        alone = PythonTool(FakeSource()).instructions(model)
+        assert "begins" in alone
+        assert "later" not in alone
+        assert "{" not in text + alone
+
+
+async def test_where_sessions_live_on_they_are_given_back_and_tell_of_restarts_themselves() -> None:
+    first, second = FakeSession(), FakeSession()
+    tool = PythonTool(LastingSource(first, second), [SALES])
+    await run(tool, "x = 1")
+    first.alive = False
+    assert RESTARTED not in tool.describe(await run(tool, "x"), 1000)
+    assert second.files == ["sales.csv"]
+    await tool.close()
+    assert not second.alive

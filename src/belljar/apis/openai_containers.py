@@ -16,7 +16,8 @@ from belljar.dialects.attached import file_name, type_of
 from belljar.dialects.base import Incoming, Reply, read_json, write_json
 from belljar.dialects.fields import filled, listing, mapping, maybe, member, one_of, text, whole
 from belljar.dialects.responses_listed import read_page, write_list
-from belljar.dialects.responses_tools import CONTAINER_PREFIX, MEMORY, check_network, file_id, read_file_ids
+from belljar.dialects.responses_settings import CONTAINER_PREFIX
+from belljar.dialects.responses_tools import MEMORY, check_network, file_id, read_file_ids
 from belljar.errors import TooLarge, UnknownItem
 from belljar.execution import WORK_FOLDER
 from belljar.sandbox.files import guess_type

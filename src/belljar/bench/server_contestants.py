@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from belljar.bench.server_answer import Step
-from belljar.bench.server_wires import DASHSCOPE, GEMINI, INTERACTIONS, MODEL, QWEN_CHAT
+from belljar.bench.server_wires import DASHSCOPE, GEMINI, INTERACTIONS, MODEL, QWEN_CHAT, RESPONSES
 from belljar.bench.stats import Target
 from belljar.scripted.scripts import ANSWER
 
@@ -34,6 +34,11 @@ _TOOLS = [{"type": "function", "function": {"name": "python", "description": "Ru
 _CHAT = {"model": MODEL, "messages": [_QUESTION]}
 _CONTENTS = {"contents": [{"role": "user", "parts": [{"text": _ASKED}]}]}
 _INTERACTION = {"model": MODEL, "input": _ASKED}
+_UNKEPT = {"model": MODEL, "input": _ASKED, "store": False}
+_INTERPRETER = {
+    "tools": [{"type": "code_interpreter", "container": {"type": "auto"}}],
+    "include": ["code_interpreter_call.outputs"],
+}
 
 PLAIN = (Step(body=_CHAT, text=ANSWER),)
 TWO_TURNS = (
@@ -101,6 +106,16 @@ DIALECTS = (
         name=QWEN_CHAT,
         plain=Step(wire=QWEN_CHAT, body=_CHAT, text=ANSWER),
         coded=Step(wire=QWEN_CHAT, body=_CHAT | {"enable_code_interpreter": True}, text=ANSWER, runs=1),
+    ),
+    DialectSteps(
+        name=RESPONSES,
+        plain=Step(wire=RESPONSES, body=_INTERACTION, text=ANSWER),
+        coded=Step(wire=RESPONSES, body=_INTERACTION | _INTERPRETER, text=ANSWER, code=_CODE, output=_OUTPUT),
+    ),
+    DialectSteps(
+        name=f"{RESPONSES}_unkept",
+        plain=Step(wire=RESPONSES, body=_UNKEPT, text=ANSWER),
+        coded=Step(wire=RESPONSES, body=_UNKEPT | _INTERPRETER, text=ANSWER, code=_CODE, output=_OUTPUT),
     ),
 )
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
-CHAT, GEMINI, INTERACTIONS, DASHSCOPE, QWEN_CHAT = (
+CHAT, GEMINI, INTERACTIONS, DASHSCOPE, QWEN_CHAT, RESPONSES = (
     "chat_completions",
     "gemini",
     "gemini_interactions",
     "dashscope",
     "qwen_chat",
+    "responses",
 )
 DONE = b"[DONE]"
 MODEL = "scripted-model"
@@ -80,14 +81,18 @@ def _bare(frame: bytes) -> bytes | None:
     return frame[6:] if frame.startswith(b"data: ") else None
 
 
-def _named(frame: bytes) -> bytes | None:
-    """The event's name stands before its data, and in it."""
-    found = _NAMED.fullmatch(frame)
-    if found is None:
-        return None
-    name, data = found.groups()
-    is_told = data == DONE if name == b"done" else b'"event_type":"%s"' % name in data
-    return data if is_told else None
+def _named(key: bytes) -> Callable[[bytes], bytes | None]:
+    """The event's name stands before its data, and in it under `key`."""
+
+    def unframe(frame: bytes) -> bytes | None:
+        found = _NAMED.fullmatch(frame)
+        if found is None:
+            return None
+        name, data = found.groups()
+        is_told = data == DONE if name == b"done" else b'"%s":"%s"' % (key, name) in data
+        return data if is_told else None
+
+    return unframe
 
 
 def _numbered(frame: bytes) -> bytes | None:
@@ -332,12 +337,73 @@ def _read_dashscope(data: bytes, heard: Heard, stream: bool) -> None:
             _take_message(choice.message, heard, stream)
 
 
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+class _Logs(msgspec.Struct):
+    type: str
+    logs: str = ""
+
+
+class _OutputItem(msgspec.Struct):
+    type: str
+    status: str = ""
+    code: str | None = None
+    outputs: list[_Logs] | None = None
+    content: list[_Shown] | None = None
+
+
+class _Response(msgspec.Struct):
+    status: str = ""
+    output: list[_OutputItem] = []
+    error: Any = None
+
+
+class _ResponseEvent(msgspec.Struct):
+    type: str
+    delta: str = ""
+    item: _OutputItem | None = None
+    response: _Response | None = None
+
+
+_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_response_event = msgspec.json.Decoder(_ResponseEvent).decode
+_RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
+
+
+def _read_responses(data: bytes, heard: Heard, stream: bool) -> None:
+    if not stream:
+        response = _decode_response(data)
+        heard.finish, heard.error = response.status, response.error
+        for item in response.output:
+            heard.texts += [part.text for part in item.content or () if item.type == "message" and part.text]
+            _take_item(item, heard)
+        return
+    event = _decode_response_event(data)
+    if event.type == "response.output_text.delta":
+        heard.texts.append(event.delta)
+    elif event.type == "response.output_item.done" and event.item is not None:
+        _take_item(event.item, heard)
+    elif event.type in _RESPONSE_ENDS and event.response is not None:
+        heard.finish, heard.error = event.response.status, event.response.error
+
+
+def _take_item(item: _OutputItem, heard: Heard) -> None:
+    if item.type == "function_call":
+        heard.calls.add(len(heard.calls))
+    elif item.type == "code_interpreter_call":
+        heard.codes.append(item.code or "")
+        told = "".join(output.logs for output in item.outputs or ()).strip()
+        heard.outputs[len(heard.outputs)] = told if item.status == "completed" else f"{item.status}: {told}"
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 _CHAT_PATH = "/v1/chat/completions"
 _MODEL_PATH = f"/v1beta/models/{MODEL}"
 _INTERACTIONS_PATH = "/v1beta/interactions"
 _DASHSCOPE_PATH = "/api/v1/services/aigc/text-generation/generation"
+_RESPONSES_PATH = "/v1/responses"
 _QWEN_PATH = "/compatible-mode/v1/chat/completions"
 
 WIRES: Mapping[str, Wire] = {
@@ -359,7 +425,7 @@ WIRES: Mapping[str, Wire] = {
     INTERACTIONS: Wire(
         whole=Way(path=_INTERACTIONS_PATH, fields={"stream": False}),
         stream=Way(path=_INTERACTIONS_PATH, fields={"stream": True}),
-        unframe=_named,
+        unframe=_named(b"event_type"),
         end=DONE,
         read=_read_interactions,
         stop="completed",
@@ -377,5 +443,12 @@ WIRES: Mapping[str, Wire] = {
         unframe=_bare,
         end=DONE,
         read=_read_chat,
+    ),
+    RESPONSES: Wire(
+        whole=Way(path=_RESPONSES_PATH, fields={"stream": False}),
+        stream=Way(path=_RESPONSES_PATH, fields={"stream": True}),
+        unframe=_named(b"type"),
+        read=_read_responses,
+        stop="completed",
     ),
 }

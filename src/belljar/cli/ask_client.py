@@ -47,7 +47,7 @@ from belljar.events import (
     TurnEnded,
     TurnStarted,
 )
-from belljar.execution import Execution, Outcome, Output, Result
+from belljar.execution import CHART, Execution, Outcome, Output, Result
 from belljar.model import File, Image, Part, Request, Text, Usage
 from belljar.partial import read_code
 from belljar.server.settings import is_loopback
@@ -264,13 +264,19 @@ def _code(entry: Mapping[str, Any]) -> str:
 
 
 def _picture(result: Mapping[str, Any]) -> Result | None:
+    """A picture and its data, one of them or both."""
+    data: dict[str, Any] = {}
     for key, kind in PICTURES.items():
         if text := _text(result.get(key)):
             try:
-                return Result(data={kind: text if key == "svg" else base64.b64decode(text, validate=True)})
+                data[kind] = text if key == "svg" else base64.b64decode(text, validate=True)
             except (binascii.Error, ValueError):
                 return None
-    return None
+            break
+    if chart := _dict(result.get("chart")):
+        parts = _list(result.get("charts"))
+        data[CHART] = {**chart, "elements": parts} if parts else chart
+    return Result(data=data) if data else None
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:

@@ -16,6 +16,7 @@ import click
 
 from belljar.bench import server as server_bench
 from belljar.bench import server_contestants, server_report
+from belljar.bench import store as store_bench
 from belljar.bench.report import as_json, as_text
 from belljar.bench.sandbox import SECTIONS, Say, Settings, measure
 from belljar.cli.options import Exit, Positive, exit_table, image_option, profile_option
@@ -24,6 +25,7 @@ Report = TypeVar("Report")
 
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 1.5, "alive": 20, "warm_up": False}
 QUICK_SERVER: dict[str, Any] = {"rounds": 2, "seconds": 0.1, "warm_up": False}
+QUICK_STORE: dict[str, Any] = {"rounds": 2, "answers": 600}
 EXITS = {
     Exit.OK: "measured, whether the targets were met or not",
     Exit.USAGE: "wrong usage",
@@ -52,10 +54,19 @@ Examples:
 {exit_table(EXITS | {Exit.HOST: "a server did not start here"})}
 """
 
+STORE_EPILOG = f"""\b
+Examples:
+  belljar bench store                         ten thousand answers, in about two minutes
+  belljar bench store --quick                 a few hundred, in some seconds
+  belljar bench store --answers 100000 --json > figures.json
+
+{exit_table(EXITS | {Exit.HOST: "a server did not start here, or gave a wrong answer"})}
+"""
+
 
 @click.group("bench", context_settings={"help_option_names": ["-h", "--help"]})
 def bench() -> None:
-    """Measure sandboxes and the server on this host."""
+    """Measure sandboxes, the server and its store on this host."""
 
 
 @bench.command("sandbox", epilog=EPILOG)
@@ -122,6 +133,25 @@ def server(
         raise click.UsageError("nothing to measure: this part is of one client only")
     report = asyncio.run(_measure(lambda say: server_bench.measure(settings, say)))
     click.echo(json_text.dumps(server_report.as_json(report), indent=1) if json else server_report.as_text(report))
+    return Exit.OK
+
+
+@bench.command("store", epilog=STORE_EPILOG)
+@click.option("--json", "json", is_flag=True, help="Print one JSON object.")
+@click.option("--answers", type=Positive(int), metavar="N", help="Answers to keep.  [default: 10000; quick: 600]")
+@click.option("--rounds", type=Positive(int), metavar="N", help="Turns of each store.  [default: 20; quick: 2]")
+@click.option("--quick", is_flag=True, help="Fewer of everything: for a look, not for figures to keep.")
+@profile_option
+@image_option
+def store(json: bool, quick: bool, profile: str, image: str, **numbers: Any) -> int:
+    """Measure what a full store costs: a kept answer from among thousands beside the only one, and the memory.
+
+    Two servers take turns, so that what else the machine does hits both alike. docs/benchmarks.md says how to read it.
+    """
+    given = (QUICK_STORE if quick else {}) | {name: number for name, number in numbers.items() if number is not None}
+    settings = store_bench.Settings(image=image, profile=profile, **given)
+    report = asyncio.run(_measure(lambda say: store_bench.measure(settings, say)))
+    click.echo(json_text.dumps(store_bench.as_json(report), indent=1) if json else store_bench.as_text(report))
     return Exit.OK
 
 

@@ -81,7 +81,8 @@ def _option(each: Field[Any], name: str) -> Callable[[F], F]:
         return click.option(flag, name, is_flag=True, default=default, help=text)
     options: dict[str, Any] = {"type": kind, "metavar": each.metadata.get("metavar") or None}
     if isinstance(kind, Size):
-        options["metavar"], text, shown = "SIZE", text.replace(", in bytes.", "."), Size.show(default)
+        options["metavar"], text = "SIZE", text.replace(", in bytes.", ".")
+        shown = None if default is None else Size.show(default)
     elif isinstance(kind, click.Choice):
         options["metavar"] = None
     elif isinstance(default, int | float):

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from belljar.errors import FileError
-from belljar.execution import Execution, Result
+from belljar.execution import CHART, Execution, Result
 from belljar.sandbox import files as sandbox_files
 from belljar.sandbox.session import GuestSession
 
@@ -36,6 +36,7 @@ ENDINGS = {
     "text/latex": ".tex",
     "application/json": ".json",
     "application/vnd.plotly.v1+json": ".plotly.json",
+    CHART: ".chart.json",
     "audio/wav": ".wav",
     "video/mp4": ".mp4",
 }

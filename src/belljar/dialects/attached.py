@@ -240,8 +240,10 @@ def safe_name(name: str) -> str:
 def file_name(given: str, media_type: str) -> str:
     """A name for the sandbox, after the one that a client gave to its file, with an ending."""
     stem, ending = _split(safe_name(given))
+    if ending and stem:
+        return stem + ending
     other = "text/plain" if media_type.startswith("text/") else BINARY
-    return (stem or "file") + (ending or ENDINGS.get(media_type, ENDINGS[other])[0])
+    return "".join(_split((stem or "file") + ENDINGS.get(media_type, ENDINGS[other])[0]))
 
 
 def type_of(name: str, told: str) -> str:

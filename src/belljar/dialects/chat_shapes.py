@@ -12,7 +12,7 @@ from typing import Any
 from belljar.dialects import shown
 from belljar.dialects.shown import output_of
 from belljar.events import CallItem, Finish, TurnEnded
-from belljar.execution import Execution
+from belljar.execution import Execution, Result
 from belljar.model import Usage
 from belljar.partial import write_code
 
@@ -24,8 +24,11 @@ FINISHES = {
 }
 LEGACY_FINISHES = FINISHES | {Finish.CALLS: "function_call"}
 
-# MIME type of something displayed -> its key in `code_results`. Groq's types know `png`; charts are to come.
+# MIME type of something displayed -> its key in `code_results`. Groq's types know `png`.
 PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/svg+xml": "svg"}
+
+SUPERCHART = "superchart"  # a figure of several charts
+CHART_TYPES = ("bar", "box_and_whisker", "line", "pie", "scatter", SUPERCHART, "unknown")
 
 
 # --- executed tools ---------------------------------------------------------------------------------------------------
@@ -50,8 +53,8 @@ def _function_call(index: int, code: str) -> dict[str, Any]:
 
 def _function_end(execution: Execution) -> dict[str, Any]:
     """What was printed is one entry, each picture one of its own; there is always one."""
-    words, pictures = output_of(execution).rstrip("\n"), pictures_of(execution)
-    return {"code_results": [*([{"text": words}] if words or not pictures else []), *pictures]}
+    words, figures = output_of(execution).rstrip("\n"), figures_of(execution)
+    return {"code_results": [*([{"text": words}] if words or not figures else []), *figures]}
 
 
 def _compound_call(index: int, code: str) -> dict[str, Any]:
@@ -60,13 +63,40 @@ def _compound_call(index: int, code: str) -> dict[str, Any]:
 
 
 def _compound_end(execution: Execution) -> dict[str, Any]:
-    pictures = pictures_of(execution)
-    return {"output": output_of(execution), **({"code_results": pictures} if pictures else {})}
+    figures = figures_of(execution)
+    return {"output": output_of(execution), **({"code_results": figures} if figures else {})}
 
 
-def pictures_of(execution: Execution) -> list[dict[str, Any]]:
-    """An entry of `code_results` for each picture, in the best of its types; bytes are base64 once written."""
-    return [{PICTURES[kind]: content} for kind, content in shown.pictures_of(execution)]
+def figures_of(execution: Execution) -> list[dict[str, Any]]:
+    """An entry of `code_results` for each picture, in the best of its types, with its chart; bytes become base64."""
+    return list(filter(None, map(_figure, execution.results)))
+
+
+def _figure(result: Result) -> dict[str, Any]:
+    picture = shown.picture_of(result)
+    return ({PICTURES[picture[0]]: picture[1]} if picture is not None else {}) | _charts(result.chart)
+
+
+def _charts(value: Any) -> dict[str, Any]:
+    """The data of a figure as Groq's types have it; the charts of one with several are in `charts`.
+
+    What is shown comes from a sandbox: what is no chart is passed over.
+    """
+    chart = _chart(value)
+    if chart is None:
+        return {}
+    if chart["type"] != SUPERCHART:
+        return {"chart": chart}
+    return {"chart": chart | {"elements": []}, "charts": list(filter(None, map(_chart, chart["elements"])))}
+
+
+def _chart(value: Any) -> dict[str, Any] | None:
+    """The fields that are known; None where the value is no chart."""
+    if not (
+        isinstance(value, Mapping) and value.get("type") in CHART_TYPES and isinstance(value.get("elements"), list)
+    ):
+        return None
+    return {name: item for name, item in value.items() if item is not None}
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ Promises: each picture that code displayed is cited once, by the first message o
 0; each file that was in the container before a message, and that its text names, is cited once in it, at the first of:
 a link `sandbox:/mnt/data/NAME`, a path `/mnt/data/NAME`, the bare name as a word of its own. Indices count characters
 of the text. Nothing is cited without a container, whose files alone have ids. Not covered: names that the model
-shortened or misspelt.
+shortened or misspelt; of more than MOST_FILES files, those that were there first.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from belljar.dialects.responses_settings import CONTAINER_PREFIX
 from belljar.events import Answer, CallItem, TextItem
 from belljar.execution import WORK_FOLDER, FileInfo
 
 Json = dict[str, Any]
 LINK = f"sandbox:{WORK_FOLDER}/"
 PATH = f"{WORK_FOLDER}/"
+MOST_FILES = 1_000
 # What may not stand around a name: then it is part of another one.
 _BEFORE_PATH, _BEFORE_NAME = r"(?<![\w])", r"(?<![\w./\\-])"
 _AFTER = r"(?![\w/-])(?!\.\w)"
@@ -29,7 +31,7 @@ def citations_of(answer: Answer, message: TextItem) -> list[Json]:
     """The annotations of a message, in the order of their places."""
     if answer.housed is None:
         return []
-    container = f"cntr_{answer.housed.container}"
+    container = CONTAINER_PREFIX + answer.housed.container
     shown = [_citation(container, info, 0, 0) for info in _pictures_before(answer, message)]
     named = _named(message.text, _files_before(answer, message))
     return [*shown, *(_citation(container, info, start, end) for start, end, info in named)]
@@ -72,7 +74,8 @@ def _files_before(answer: Answer, message: TextItem) -> dict[str, FileInfo]:
     for call in _calls_before(answer, message):
         if call.execution is not None:
             files |= {info.path: info for info in call.execution.files}
-    return {path: info for path, info in files.items() if info.id is not None}
+    kept = {path: info for path, info in files.items() if info.id is not None}
+    return dict(list(kept.items())[-MOST_FILES:])
 
 
 def _named(text: str, files: dict[str, FileInfo]) -> list[tuple[int, int, FileInfo]]:
@@ -80,15 +83,23 @@ def _named(text: str, files: dict[str, FileInfo]) -> list[tuple[int, int, FileIn
     part of another.
     """
     found: dict[str, tuple[int, int, FileInfo]] = {}
+    taken: list[tuple[int, int]] = []
+    likely = [path for path in files if _is_likely(path, text)]
     for patterns in (_as_links, _as_paths, _as_words, _as_names):
-        for path in sorted(files, key=len, reverse=True):
+        for path in sorted(likely, key=len, reverse=True):
             if path in found:
                 continue
-            taken = [(start, end) for start, end, _ in found.values()]
             place = _first(text, patterns(path), taken)
             if place is not None:
+                taken.append(place)
                 found[path] = (*place, files[path])
     return sorted(found.values(), key=lambda entry: entry[:2])
+
+
+def _is_likely(path: str, text: str) -> bool:
+    """Whether the text may name it at all."""
+    name = path.rpartition("/")[2]
+    return name in text or quote(name) in text
 
 
 def _first(text: str, patterns: Iterator[tuple[str, str]], taken: list[tuple[int, int]]) -> tuple[int, int] | None:

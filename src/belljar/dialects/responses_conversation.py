@@ -45,11 +45,13 @@ def conversation_items(value: Any, key: str, param: str = "items") -> list[Item]
 
 def _answers(items: list[Any]) -> list[Any]:
     """Results of the calls that wait for one, so that the items can be checked as those of a request are."""
-    done = {item.get("call_id") for item in items if item.get("type") in CALLS.values()}
+    named = [(item.get("type"), item.get("call_id")) for item in items]
+    named = [(kind, call) for kind, call in named if isinstance(kind, str) and isinstance(call, str)]
+    done = {call for kind, call in named if kind in CALLS.values()}
     return [
-        {"type": CALLS[item["type"]], "call_id": item["call_id"], "output": ""}
-        for item in items
-        if item.get("type") in CALLS and isinstance(item.get("call_id"), str) and item["call_id"] not in done
+        {"type": CALLS[kind], "call_id": call, "output": ""}
+        for kind, call in named
+        if kind in CALLS and call not in done
     ]
 
 

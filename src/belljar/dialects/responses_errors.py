@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from belljar.dialects.base import Reply, write_json
-from belljar.dialects.responses_settings import settings_of
+from belljar.dialects.responses_settings import CONVERSATION_PREFIX, settings_of
 from belljar.errors import (
     AtCapacity,
     BelljarError,
@@ -41,7 +40,7 @@ from belljar.errors import (
     UpstreamUnavailable,
     WrongMethod,
 )
-from belljar.model import FileRef, Request
+from belljar.model import Request
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -86,6 +85,7 @@ REFUSALS = {401: "authentication_error", 403: "permission_error", 429: LIMIT}  #
 FAILED_CODE = "server_error"  # of a response that has failed, where nothing says more
 REFUSED_CODE = "invalid_prompt"  # the same, where the request is to blame
 FAILED_CODES = {429: "rate_limit_exceeded"}  # status -> code of a response that has failed
+FOREIGN_CODES = ("failed_precondition",)  # words that readers share with other vendors, and OpenAI does not know
 QWEN_CODE = "InvalidParameter"  # of what Alibaba refuses in a request
 
 GONE = "{what} with id '{item}' not found."
@@ -94,14 +94,7 @@ GONE_ITEM = (
     "Item with id '{item}' not found. Items are not kept where `store` is false: "
     "set it to true, or remove this item from the input."
 )
-RESPONSE_PREFIX, CONVERSATION_PREFIX, CONTAINER_PREFIX, FILE_PREFIX = "resp_", "conv_", "cntr_", "file-"
-KINDS = {  # how an id begins -> what it names
-    RESPONSE_PREFIX: "Response",
-    CONVERSATION_PREFIX: "Conversation",
-    CONTAINER_PREFIX: "Container",
-    "cfile_": "Container file",
-    FILE_PREFIX: "File",
-}
+KINDS = {"resp_": "Response", CONVERSATION_PREFIX: "Conversation"}  # how an id begins -> what it names
 ITEM_PREFIXES = ("msg_", "rs_", "ci_", "fc_", "ctc_")
 _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 
@@ -127,14 +120,14 @@ def status_of(error: BelljarError, request: Request | None = None) -> int:
 def error_body(error: BelljarError, request: Request | None = None) -> dict[str, Any]:
     """What stands under "error"; `request`, where it could be read, tells what an unknown id was meant for."""
     shape = _shape_of(error)
-    kind = shape.type
+    kind, code = shape.type, getattr(error, "code", None)
     if isinstance(error, UpstreamRefused):
         kind = error.kind or REFUSALS.get(error.status, INVALID if error.status < 500 else SERVER)
     told = {
         "message": str(error) or type(error).__name__,
         "type": kind,
         "param": getattr(error, "param", None),
-        "code": getattr(error, "code", None) or shape.code,
+        "code": code if code and code not in FOREIGN_CODES else shape.code,
     }
     if isinstance(error, UnknownModel):
         told["param"] = "model"
@@ -184,26 +177,10 @@ def _gone(error: UnknownItem, request: Request | None) -> dict[str, Any]:
     if _is_previous(error, request):
         said = GONE_PREVIOUS.format(item=error.item[:80])
         return {"message": said, "param": "previous_response_id", "code": "previous_response_not_found"}
-    item = _on_the_wire(error.item, request)
-    if item.startswith(ITEM_PREFIXES):
-        return {"message": GONE_ITEM.format(item=item[:80]), "param": error.param or "input"}
+    item = error.item
+    if request is not None and item and item == request.conversation:
+        item = CONVERSATION_PREFIX + item
+    if item.startswith(ITEM_PREFIXES) and error.param is None:
+        return {"message": GONE_ITEM.format(item=item[:80]), "param": "input"}
     what = next((name for prefix, name in KINDS.items() if item.startswith(prefix)), None)
     return {"message": GONE.format(what=what, item=item[:80])} if what else {}
-
-
-def _on_the_wire(item: str, request: Request | None) -> str:
-    """An id with its prefix, where the request tells what it names."""
-    if request is None or not item:
-        return item
-    files = request.container.files if request.container is not None else ()
-    named: Mapping[str | None, str] = {
-        request.conversation: CONVERSATION_PREFIX,
-        **dict.fromkeys(files, FILE_PREFIX),
-        **dict.fromkeys((ref.removeprefix(FILE_PREFIX) for ref in _refs(request)), FILE_PREFIX),
-        (request.container.id if request.container is not None else None): CONTAINER_PREFIX,
-    }
-    return named.get(item, "") + item
-
-
-def _refs(request: Request) -> list[str]:
-    return [part.uri for message in request.messages for part in message.parts if isinstance(part, FileRef)]

@@ -23,10 +23,10 @@ from belljar.dialects.fields import (
     whole,
 )
 from belljar.dialects.qwen_rules import check_search
+from belljar.dialects.responses_settings import CONVERSATION_PREFIX
 from belljar.model import Format
 
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of `metadata`
-CONVERSATION_PREFIX = "conv_"
 # of `reasoning.effort` -> what the upstream is asked for
 LEVELS = {
     "none": "none",

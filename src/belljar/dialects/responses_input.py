@@ -28,8 +28,8 @@ from belljar.dialects.fields import (
     text,
     words,
 )
-from belljar.dialects.responses_settings import PYTHON
-from belljar.dialects.responses_tools import CONTAINER_PREFIX, file_id
+from belljar.dialects.responses_settings import CONTAINER_PREFIX, PYTHON
+from belljar.dialects.responses_tools import file_id
 from belljar.errors import BadRequest
 from belljar.model import Call, CallResult, FileRef, Image, ItemRef, Message, Part, Reasoning, Role, Text
 from belljar.partial import write_code

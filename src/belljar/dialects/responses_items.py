@@ -21,7 +21,7 @@ import msgspec
 
 from belljar.dialects.base import Start
 from belljar.dialects.responses_citations import citations_of
-from belljar.dialects.responses_settings import Settings, id_of, item_id, settings_of
+from belljar.dialects.responses_settings import CONTAINER_PREFIX, Settings, id_of, item_id, settings_of
 from belljar.dialects.shown import output_of, pictures_of, words_of
 from belljar.events import Answer, CallItem, Finish, Item, ReasoningItem, TextItem
 from belljar.execution import Execution, Outcome
@@ -62,7 +62,7 @@ class Writing:
     def container_of(self, answer: Answer) -> str:
         """The container's id. Clients need one, where code runs in a sandbox of this answer alone, too."""
         key = answer.housed.container if answer.housed is not None else id_of(self._start).rpartition("_")[2]
-        return f"cntr_{key}"
+        return CONTAINER_PREFIX + key
 
     def item(self, answer: Answer, item: Item, place: int, status: str | None = None) -> Json:
         """An output item as it stands. Its status follows from the answer, unless it is given."""

@@ -13,7 +13,7 @@ from typing import Any
 from belljar.dialects.base import Start
 from belljar.dialects.responses_errors import error_object
 from belljar.dialects.responses_items import Json, output_items
-from belljar.dialects.responses_settings import CODE_INTERPRETER, Settings, id_of, settings_of
+from belljar.dialects.responses_settings import CODE_INTERPRETER, CONVERSATION_PREFIX, Settings, id_of, settings_of
 from belljar.errors import BelljarError, Cancelled, ClientError
 from belljar.events import Answer, Finish
 from belljar.model import Request
@@ -26,6 +26,7 @@ STATUSES = {
 }
 REASONS = {Finish.LENGTH: "max_output_tokens", Finish.FILTERED: "content_filter"}  # of `incomplete_details`
 
+RESPONSE_PREFIX = "resp_"
 ERROR_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")  # of `error`, among OpenAI's
 
 # Fields that repeat the request -> what they say where it said nothing.
@@ -56,7 +57,7 @@ def response_of(request: Request, answer: Answer, start: Start, status: str | No
     settings = settings_of(request)
     status = status or response_status(request, answer)
     failed = answer.error if status == "failed" else None
-    conversation = _prefixed("conv_", request.conversation)
+    conversation = _prefixed(CONVERSATION_PREFIX, request.conversation)
     reason = REASONS.get(answer.finish) if answer.finish is not None else None
     return _echo(settings) | {
         "id": id_of(start),
@@ -69,7 +70,7 @@ def response_of(request: Request, answer: Answer, start: Start, status: str | No
         "incomplete_details": {"reason": reason} if reason is not None else None,
         "model": request.model,
         "output": output_items(request, answer, start),
-        "previous_response_id": _prefixed("resp_", request.previous),
+        "previous_response_id": _prefixed(RESPONSE_PREFIX, request.previous),
         "conversation": {"id": conversation} if conversation is not None else None,
         "store": request.keep,
         "usage": usage_of(answer, settings),

@@ -12,6 +12,7 @@ from belljar.model import Request
 KEY = "responses"  # of Request.extra
 PYTHON = "python"  # the built-in tool
 CODE_INTERPRETER = "code_interpreter"  # its name on the wire
+CONTAINER_PREFIX, FILE_PREFIX, CONVERSATION_PREFIX = "cntr_", "file-", "conv_"  # of ids, on the wire alone
 KEY_DIGITS = 24  # of the answer, in the id of an item; its place among the items follows in hexadecimal
 
 

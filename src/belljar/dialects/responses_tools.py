@@ -27,7 +27,7 @@ from belljar.dialects.fields import (
     texts,
     words,
 )
-from belljar.dialects.responses_settings import CODE_INTERPRETER, PYTHON
+from belljar.dialects.responses_settings import CODE_INTERPRETER, CONTAINER_PREFIX, FILE_PREFIX, PYTHON
 from belljar.model import Choice, Container, Function, Mode
 
 MAX_TOOLS = 128
@@ -62,7 +62,6 @@ UNAVAILABLE = (
 )
 MEMORY = {f"{size}g": size << 30 for size in (1, 4, 16, 64)}  # bytes
 MODES = {mode.value: mode for mode in Mode}
-CONTAINER_PREFIX, FILE_PREFIX = "cntr_", "file-"
 CUSTOM_PARAMETERS = {
     "type": "object",
     "properties": {"input": {"type": "string"}},

@@ -30,6 +30,7 @@ from belljar.events import (
     Failed,
     Finished,
     Fold,
+    Housed,
     ReasoningDelta,
     ReasoningItem,
     TextDelta,
@@ -100,7 +101,11 @@ class ResponseWriter:
         return begun + handler(self, event) if handler is not None else begun
 
     def _begin(self, event: Event) -> bytes:
-        """What OpenAI says first: in the background an answer waits for its turn."""
+        """What OpenAI says first: in the background an answer waits for its turn. Nothing is said before a model has
+        begun, so that an early error keeps its own status.
+        """
+        if isinstance(event, Housed):
+            return b""
         first = "queued" if self._request.background else "in_progress"
         frames = b""
         if not self._count:

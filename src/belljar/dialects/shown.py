@@ -31,9 +31,12 @@ def words_of(result: Result) -> str:
     return value if isinstance(value, str) else write_json(value).decode()
 
 
+def picture_of(result: Result) -> tuple[str, Any] | None:
+    """Type and content (bytes; a str of SVG) of a picture, in the best of its types; None where it is none."""
+    kind = next((kind for kind in PICTURES if kind in result.data), None)
+    return (kind, result.data[kind]) if kind is not None else None
+
+
 def pictures_of(execution: Execution) -> Iterator[tuple[str, Any]]:
-    """Type and content (bytes; a str of SVG) of each picture, in the best of its types."""
-    for result in execution.results:
-        kind = next((kind for kind in PICTURES if kind in result.data), None)
-        if kind is not None:
-            yield kind, result.data[kind]
+    """Type and content of each picture."""
+    return filter(None, map(picture_of, execution.results))

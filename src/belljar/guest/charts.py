@@ -1,8 +1,8 @@
 """The data of a Matplotlib figure, in E2B's chart model: what kind of chart it is, its series, its axes.
 
-Promises: never raises and never shows a warning; a figure with more than MAX_ITEMS points and bars has no chart, rather
-than half of one; what cannot be told is of type "unknown", without elements. The values are those that were plotted,
-categories by name and dates as ISO 8601 words.
+Promises: nothing is imported, nothing is raised, no warning is shown; a figure with more than MAX_ITEMS points and bars
+has no chart, rather than half of one; what cannot be told is of type "unknown", without elements. The values are those
+that were plotted, categories by name and dates as ISO 8601 words.
 Covered: lines, points, bars of every kind, pies, boxes, several axes. Not covered: images, areas, polar and 3-D axes.
 The model: https://e2b.dev/docs/code-interpreting/analyze-data-with-ai (docs/charts.md says what differs).
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 from .charts_axes import Axis
 from .charts_model import TYPES, Budget, Chart, clean
+from .charts_vega import chart_of_vega
 
 SIGNIFICANT = 7  # digits of a pie's angles, which Matplotlib keeps in single precision
 CAPPED = 3  # lines across a box where its whiskers have caps: these and the median, in this order
@@ -44,16 +45,24 @@ PARTS = {
     "Spine": NOTE,
     "Axis": NOTE,
 }
+
+
 def chart_of(value: Any) -> Chart | None:
-    """The chart of a `matplotlib.figure.Figure`; None where it shows nothing or too much, and of all other values."""
-    if not any(cls.__name__ == "Figure" and cls.__module__ == "matplotlib.figure" for cls in type(value).__mro__):
+    """The chart of a figure of Matplotlib's or Altair's; None where it shows nothing or too much, and of all else."""
+    maker = next((maker for cls in type(value).__mro__ if (maker := MAKERS.get(_known_as(cls)))), None)
+    if maker is None:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _figure(value)
+            return maker(value)
     except Exception:
         return None
+
+
+def _known_as(cls: type) -> str:
+    """Package and name of a class: where in its package it is, changes."""
+    return f"{str(cls.__module__).partition('.')[0]} {cls.__name__}"
 
 
 def _figure(figure: Any) -> Chart | None:
@@ -113,7 +122,9 @@ class _View:
             kind = "scatter"
         if "fill" in parts and all(len(line.get_xdata(orig=False)) < 2 for line in self._of("line")):
             kind = "unknown"  # violins, whose medians these are
-        title = next((text for place in ("center", "left", "right") if (text := clean(self._axes.get_title(place)))), None)
+        title = next(
+            (text for place in ("center", "left", "right") if (text := clean(self._axes.get_title(place)))), None
+        )
         return {"type": kind, "title": title, **_READERS[kind](self)}
 
     def _of(self, *parts: str) -> list[Any]:
@@ -134,7 +145,7 @@ class _View:
     def points(self) -> Chart:
         """Lines and points: each series with its label."""
         container_labels = _container_labels(self._axes)
-        elements = []
+        elements: list[Chart] = []
         for part, artist in self._kept:
             if part == "fill":
                 continue
@@ -213,6 +224,10 @@ class _View:
         return {"elements": []}
 
 
+MAKERS: dict[str, Callable[[Any], Chart | None]] = {
+    "matplotlib Figure": _figure,
+    "altair TopLevelMixin": lambda chart: chart_of_vega(chart.to_dict()),
+}
 _READERS: dict[str, Callable[[_View], Chart]] = {
     "line": _View.points,
     "scatter": _View.points,
@@ -227,12 +242,14 @@ _READERS: dict[str, Callable[[_View], Chart]] = {
 
 
 class Box:
-    """A box with its whiskers, from the lines that `Axes.bxp` draws after it: whiskers, caps, median, mean, outliers."""
+    """A box, from the lines that `Axes.bxp` draws after it: whiskers, caps, median, mean, outliers, in this order."""
 
     def __init__(self, artist: Any, corners: Any, lines: Sequence[Any]) -> None:
         self.artist = artist
         pairs = [_pair(line) for line in lines]
-        straight = [pair for pair, line in zip(pairs, lines, strict=True) if len(pair[0]) == 2 and not _is_marker_only(line)]
+        straight = [
+            pair for pair, line in zip(pairs, lines, strict=True) if len(pair[0]) == 2 and not _is_marker_only(line)
+        ]
         self.lying = not all(xs[0] == xs[1] for xs, _ in straight[:2])
         values, places = (0, 1) if self.lying else (1, 0)
         sides = sorted(float(corner[places]) for corner in corners)
@@ -276,7 +293,9 @@ def find_boxes(parts: Sequence[tuple[str, Any]]) -> tuple[list[Box], set[int]]:
 
 def _corners(part: str, artist: Any) -> Any:
     """The corners of what may be a box: a closed path of four sides, or of ten with its notches."""
-    points = artist.get_path().vertices[:-1] if part == "patch" else artist.get_xydata() if part == "line" else ()
+    if part not in ("patch", "line"):
+        return None
+    points = artist.get_path().vertices[:-1] if part == "patch" else artist.get_xydata()
     return points if len(points) in OPPOSITE and (points[0] == points[-1]).all() else None
 
 

@@ -6,6 +6,7 @@ words: without an offset where the code's dates have no time zone, else in UTC.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -103,7 +104,9 @@ class Axis:
         epoch = numpy.datetime64(sys.modules["matplotlib.dates"].get_epoch(), "ms")
         filled = numpy.ma.filled(numpy.ma.asarray(places, dtype=float), numpy.nan)
         known = numpy.isfinite(filled)
-        moments = epoch + numpy.where(known, numpy.rint(numpy.where(known, filled, 0) * DAY), 0).astype("timedelta64[ms]")
+        moments = epoch + numpy.where(known, numpy.rint(numpy.where(known, filled, 0) * DAY), 0).astype(
+            "timedelta64[ms]"
+        )
         words = iso_words(moments, "+00:00" if self._axis.get_units() is not None else "")
         return [word if fine else None for word, fine in zip(words, known.tolist(), strict=True)]
 
@@ -136,5 +139,5 @@ def _array(places: list[float]) -> Any:
 
 def _are_bins(spans: Sequence[tuple[float, float]]) -> bool:
     """Whether bars touch, as those of a histogram do."""
-    pairs = zip(spans, spans[1:], strict=False)
+    pairs = itertools.pairwise(spans)
     return len(spans) > 1 and all(math.isclose(left[1], right[0], rel_tol=1e-6, abs_tol=1e-12) for left, right in pairs)

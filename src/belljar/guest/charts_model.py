@@ -34,6 +34,7 @@ TYPES = {
 }
 _UNIT = re.compile(r"\s\(([^()]*)\)|\[([^\[\]]*)\]")
 _PLAIN_MATH = re.compile(r"\$\\mathdefault\{(.*)\}\$")
+_BREAK = re.compile(r"<br ?/?>")
 _TAG = re.compile(r"<[^<>]{0,100}>")
 
 
@@ -62,7 +63,7 @@ def clean(value: Any) -> str | None:
 
 def without_tags(value: Any) -> str | None:
     """The same for a label that may have HTML in it, as those of Plotly may."""
-    return clean(_TAG.sub("", value)) if isinstance(value, str) else None
+    return clean(_TAG.sub("", _BREAK.sub(" ", value))) if isinstance(value, str) else None
 
 
 def unit_of(label: str | None) -> str | None:

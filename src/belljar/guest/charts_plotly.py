@@ -10,7 +10,7 @@ from __future__ import annotations
 import array
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .charts_model import (
@@ -34,7 +34,13 @@ HAZEN = 0.5  # how Plotly finds quartiles
 
 # A type of trace -> what it is in a chart. What is not here is unknown.
 PARTS = {"scatter": "line", "scattergl": "line", "bar": "bar", "pie": "pie", "box": "box"}
-READERS = {"line": points, "scatter": points, "bar": bars, "pie": slices, "box_and_whisker": boxes}
+READERS: dict[str, Callable[..., Chart]] = {
+    "line": points,
+    "scatter": points,
+    "bar": bars,
+    "pie": slices,
+    "box_and_whisker": boxes,
+}
 SCALES = {"date": "datetime", "category": "categorical", "multicategory": "categorical", "log": "log"}
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d:\d\d.*)?)?")
 
@@ -78,17 +84,20 @@ def _chart(traces: Sequence[Mapping[str, Any]], x: str, y: str, layout: Mapping[
         return head | {"elements": []}
     try:
         series = [_series(trace, number, kind, lying, budget) for number, trace in enumerate(wanted)]
-        sides = [_side(mapping(layout.get(f"{name[:1]}axis{name[1:]}")), values) for name, values in
-                 (((x, [v for one in series for v in (one.ys if lying else one.xs)])),
-                  ((y, [v for one in series for v in (one.xs if lying else one.ys)])))]
-        if lying:
-            sides.reverse()
+        names = (y, x) if lying else (x, y)
+        values = [v for one in series for v in one.xs], [v for one in series for v in one.ys]
+        sides = [_side(_axis(layout, name), of_all) for name, of_all in zip(names, values, strict=True)]
         options = {"share": HAZEN} if kind == "box_and_whisker" else {}
         return head | READERS[kind](series, *sides, **options)
     except TooMuch:
         raise
     except (ValueError, TypeError, ArithmeticError, LookupError):
         return {"type": "unknown", "title": None, "elements": []}
+
+
+def _axis(layout: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The settings of the axis that traces name "x", "x2", "y" or "y2"."""
+    return mapping(layout.get(f"{name[:1]}axis{name[1:]}"))
 
 
 def _part(trace: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from . import output
+from .charts_model import CHART
 from .frames import FrameReader, write_frame
 from .shell import Shell
 from .tracebacks import describe
@@ -127,8 +128,11 @@ class Guest:
         parts = [(kind, data, "bytes") for kind, data in blobs.items()]
         parts += [(kind, text.encode("utf-8", "replace"), "text") for kind, text in texts.items()]
         parts += [(kind, json.dumps(value).encode(), "json") for kind, value in values.items()]
-        size = sum(len(data) * (JSON_COST if form == "json" else 1) for _, data, form in parts)
+        size = _cost(parts)
         if size > self._results_left:
+            parts = [part for part in parts if part[0] != CHART]  # rather the picture alone than none
+            size = _cost(parts) if parts else size
+        if size > self._results_left or not parts:
             note = f"[a result of {size:,} bytes left out: {self._results_left:,} of {self._results_limit:,} were free]"
             parts = [("text/plain", note.encode(), "text")]
         self._results_left -= min(size, self._results_left)
@@ -155,6 +159,11 @@ class Guest:
             self._interrupted = False
             self._raised_at = time.monotonic()
             raise KeyboardInterrupt
+
+
+def _cost(parts: list[tuple[str, bytes, str]]) -> int:
+    """What a result counts of the budget for results, in bytes."""
+    return sum(len(data) * (JSON_COST if form == "json" else 1) for _, data, form in parts)
 
 
 def _no_input(prompt: object = "") -> str:

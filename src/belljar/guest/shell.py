@@ -32,22 +32,28 @@ from .charts_plotly import chart_of_bundle
 
 MAX_DEPTH = 90
 Emit = Callable[[dict[str, str], dict[str, Any], dict[str, bytes], bool], None]
-BINARY_KINDS = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "audio/wav", "video/mp4")
+SVG = "image/svg+xml"  # a picture that is text
+BINARY_KINDS = ("image/", "audio/wav", "video/mp4", "application/pdf")  # beginnings: in base64 where they are text
 
 
 def split_bundle(bundle: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any], dict[str, bytes]]:
-    """A MIME bundle as texts, JSON values and bytes; what is none of these, or no valid JSON, is left out."""
+    """A MIME bundle as texts, JSON values and bytes; what is none of these, or no valid JSON, is left out.
+
+    Text types become texts and pictures bytes, whatever stands there: the host takes nothing else.
+    """
     texts: dict[str, str] = {}
     values: dict[str, Any] = {}
     blobs: dict[str, bytes] = {}
     for kind, data in bundle.items():
-        if isinstance(data, bytes):
+        if kind.startswith("text/") or kind == SVG:
+            texts[kind] = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
+        elif isinstance(data, bytes):
             blobs[kind] = data
-        elif isinstance(data, str) and kind in BINARY_KINDS:
+        elif isinstance(data, str) and kind.startswith(BINARY_KINDS):
             blobs[kind] = base64.b64decode(data)
         elif isinstance(data, str):
             texts[kind] = data
-        else:
+        elif not kind.startswith("image/"):
             try:
                 values[kind] = _plain(data)
             except (TypeError, ValueError, RecursionError):

@@ -64,10 +64,16 @@ def read_result(head: dict[str, Any], blob: bytes) -> tuple[Result, int]:
         cost += JSON_COST * size if form == "json" else 0
     if start != len(blob):
         raise FrameError("a result whose bytes do not add up")
-    for kind, value in data.items():
-        if (kind.startswith("text/") or kind == SVG) is not isinstance(value, str) or _is_too_deep(value):
-            raise FrameError("a result of a wrong shape")
+    if any(_is_of_a_wrong_kind(kind, value) or _is_too_deep(value) for kind, value in data.items()):
+        raise FrameError("a result of a wrong shape")
     return Result(data=data, is_main=head.get("main") is True), cost
+
+
+def _is_of_a_wrong_kind(kind: str, value: Any) -> bool:
+    """Whether a text type has no text, or a picture no bytes; other types may have either, or a JSON value."""
+    if kind.startswith("text/") or kind == SVG:
+        return not isinstance(value, str)
+    return kind.startswith("image/") and not isinstance(value, bytes)
 
 
 def _read_part(part: Any) -> tuple[str, int, str]:

@@ -82,7 +82,7 @@ class Pool:
         self._limits = limits or Limits()
         self._profile = profile
         self.on_pressure: Callable[[], None] | None = None  # called when somebody waits and no more can be made
-        self._max_memory = max_memory or default_max_memory(self._limits.memory)
+        self._max_memory = max(self._limits.memory, max_memory or default_max_memory(self._limits.memory))
         self._max = max_sandboxes or default_max_sandboxes()
         self._stock_size = min(ready, self._max)
         self._queue_size = queue
@@ -195,11 +195,11 @@ class Pool:
 
     def check_memory(self, memory: int | None) -> None:
         """Raises BadRequest for memory that no session can have."""
-        if memory is None or LEAST["memory"] <= memory <= max(self._max_memory, self._limits.memory):
+        if memory is None or LEAST["memory"] <= memory <= self._max_memory:
             return
         raise BadRequest(
-            f"a sandbox may have at most {self._max_memory:,} bytes of memory on this server, not {memory:,}; its "
-            "option max_memory says how much",
+            f"a sandbox may have {LEAST['memory']:,} to {self._max_memory:,} bytes of memory here, not {memory:,}; the "
+            "server's option max_memory says so",
             param="memory_limit",
         )
 

@@ -34,8 +34,8 @@ from belljar.errors import (
 from belljar.events import Event
 from belljar.model import ModelInfo, Request
 from belljar.server.answering import Work, fail, generate, start_of
-from belljar.server.exchange import ClientGone, Exchange
 from belljar.server.containers import Containers
+from belljar.server.exchange import ClientGone, Exchange
 from belljar.server.files import FileStore
 from belljar.server.guard import Guard
 from belljar.server.keys import Keys

@@ -31,7 +31,6 @@ from belljar.store.store import Store
 MOST_FILES = 900  # of a container that are kept; with the pictures, what the store takes
 MOST_SHOWN = 100  # pictures that are kept of a container; the oldest make room
 DIGITS = 16  # of a digest that are remembered
-AT_ONCE = 4  # files that are written to the store side by side
 ENDINGS = {"image/png": "png", "image/jpeg": "jpg"}  # pictures that are kept when they are displayed
 log = logging.getLogger(__name__)
 
@@ -45,9 +44,12 @@ class Home:
     under which name, as `row.settings` does. `lock` is the lease; `keeping` is held by who changes the files. `is_new`:
     not in the store yet; `changed`: `row` differs from what the store has; `filing` writes what the next answer must be
     able to rely on. `written` is the time of its last use that the store knows. `end` is why it can be used no more.
+    `gate` bounds the files that are in memory at once. `notice` is what the next execution has to say of its
+    interpreter.
     """
 
     row: ContainerRow
+    gate: asyncio.Semaphore
     is_new: bool = False
     loaded: bool = False
     written: float = 0.0
@@ -60,6 +62,7 @@ class Home:
     session: GuestSession | None = None
     filing: asyncio.Task[Any] | None = None
     changed: bool = False
+    notice: str = ""
     users: int = 0
     idle_since: float = 0.0
     end: BelljarError | None = None
@@ -137,33 +140,54 @@ async def remember(home: Home, store: Store, path: str, data: bytes) -> Containe
 async def keep(home: Home, store: Store, session: GuestSession, execution: Execution) -> tuple[Execution, str]:
     """Keep what an execution has left, and name it in the execution; and what to tell of files that were not kept.
 
-    Raises HostError: the container itself could not be kept.
+    Raises HostError, TooLarge: the container itself could not be kept.
     """
     async with home.keeping:
-        if home.filing is not None:
+        left = await _look(home, session, execution)
+        told, failure = "", None
+        rows: list[ContainerFileRow] = []
+        try:
+            rows, told = await _collect(home, store, session, left.changed)
+            rows += await _collect_pictures(home, store, left.pictures)
+        except (BelljarError, OSError) as error:
+            failure = error
+        if home.filing is not None:  # the container's own row, which was written while the code ran
             await home.filing
             home.filing = None
-        try:
-            listing = {info.path: info for info in await session.list_files()}
-        except SessionClosed:
-            return execution, ""
-        changed = {info.path for info in execution.files}
-        changed |= {path for path, mark in _marks(listing.values()).items() if home.seen.get(path) != mark}
-        pictures = _pictures(execution)
-        gone = await _gone(home, session, listing)
-        if not changed and not pictures and not gone:
-            return execution, ""
-        note = ""
-        try:
-            rows, note = await _collect(home, store, session, [listing[p] for p in sorted(changed) if p in listing])
-            shown = await _collect_pictures(home, store, pictures)
-            await _put(home, store, [*rows, *shown], [*gone, *_surplus(home, len(shown))])
-            home.seen = _marks(listing.values())
-        except (BelljarError, OSError) as error:
-            log.warning("files of container %s could not be kept: %s", home.row.id, error)
-            return execution, f"[Files could not be kept: {error}]\n"
+        if failure is None and (rows or left.gone):
+            shown = sum(row.shown for row in rows)
+            try:
+                await _put(home, store, rows, [*left.gone, *_surplus(home, shown)])
+            except (BelljarError, OSError) as error:
+                failure = error
+        if failure is not None:
+            log.warning("files of container %s could not be kept: %s", home.row.id, failure)
+            return execution, f"[Files could not be kept: {failure}]\n"
+        home.seen = left.seen
         home.given.clear()
-        return _named(home, execution, shown), note
+        return _named(home, execution, [row for row in rows if row.shown]), told
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Left:
+    """What an execution has left: files to be kept, paths that are gone, pictures; and what the sandbox shows now."""
+
+    changed: Sequence[FileInfo] = ()
+    gone: Sequence[str] = ()
+    pictures: Sequence[tuple[str, bytes]] = ()
+    seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+async def _look(home: Home, session: GuestSession, execution: Execution) -> _Left:
+    try:
+        listing = {info.path: info for info in await session.list_files()}
+    except SessionClosed:
+        return _Left(pictures=_pictures(execution), seen=home.seen)
+    announced = {info.path for info in execution.files}
+    seen = _marks(listing.values())
+    changed = [info for path, info in listing.items() if path in announced or home.seen.get(path) != seen[path]]
+    gone = await _gone(home, session, listing)
+    return _Left(changed=changed, gone=gone, pictures=_pictures(execution), seen=seen)
 
 
 def _named(home: Home, execution: Execution, shown: Sequence[ContainerFileRow]) -> Execution:
@@ -199,10 +223,9 @@ async def _collect(
         if not is_new or room > 0:
             room -= is_new
             taken.append(info)
-    gate = asyncio.Semaphore(AT_ONCE)
 
     async def write(info: FileInfo) -> ContainerFileRow | None:
-        async with gate:
+        async with home.gate:
             try:
                 data = await session.read_file(info.path)
             except FileError:  # a child process has removed it, or has made it something else

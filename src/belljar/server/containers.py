@@ -28,7 +28,7 @@ from belljar.sandbox.base import Limits
 from belljar.sandbox.files import guess_type, relative
 from belljar.sandbox.pool import Pool
 from belljar.server.container_files import Home, describe, give, read_digests, remember, restore
-from belljar.server.container_lease import Lease
+from belljar.server.container_lease import ContainerSource, Lease
 from belljar.server.files import FileStore
 from belljar.server.settings import Keep
 from belljar.store.rows import ContainerFileRow, ContainerRow, FileRow
@@ -38,6 +38,7 @@ IDLE = 20 * 60.0  # seconds after which a container expires that nobody uses
 TOUCH = 5.0  # seconds for which the store need not be told that a container is in use
 PERIOD = 10.0  # seconds between two looks at what has expired
 SHARE = 4  # of the pool's sandboxes, one part of so many may be idle interpreters
+AT_ONCE = 8  # files of all containers that are in memory on their way into the store
 AUTO = "auto"  # the name of those that requests make
 RESTARTED = (
     "[The container's interpreter had ended (the server was restarted, it was idle and made room for others, or its "
@@ -45,43 +46,7 @@ RESTARTED = (
 )
 log = logging.getLogger(__name__)
 
-
-class ContainerSource:
-    """One request's container, as tools see it: where their session comes from. Nothing is made before `acquire`."""
-
-    lasting = True
-
-    def __init__(
-        self,
-        containers: Containers,
-        row: ContainerRow,
-        files: Sequence[FileInfo],
-        uploads: Sequence[FileRow],
-        *,
-        is_new: bool,
-    ) -> None:
-        self._containers = containers
-        self.row = row
-        self.files = tuple(files)
-        self.uploads = tuple(uploads)
-        self.is_new = is_new
-
-    @property
-    def id(self) -> str:
-        """The container's id, without prefix."""
-        return self.row.id
-
-    @property
-    def limits(self) -> Limits:
-        """What its session may use."""
-        return self._containers.limits_of(self.row)
-
-    async def acquire(self, memory: int | None = None) -> Lease:
-        """Its session, until the lease is closed; `memory` is the container's own, whatever is given.
-
-        Raises AtCapacity, SandboxFailed; Expired, UnknownItem: it has ended meanwhile.
-        """
-        return await self._containers.lease(self)
+__all__ = ["ContainerSource", "Containers"]
 
 
 class Containers:
@@ -101,6 +66,7 @@ class Containers:
         kept = (keep or Keep()).kept_sandboxes
         self._kept = max(1, pool.max_sandboxes // SHARE) if kept is None else kept
         self._homes: dict[str, Home] = {}
+        self._gate = asyncio.Semaphore(AT_ONCE)
         self._chores: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -118,7 +84,8 @@ class Containers:
         there = {info.path for info in files}
         files += [_announce(upload) for upload in uploads if path_of(upload) not in there]
         chosen = row or self._new_row(owner, AUTO, wanted.memory)
-        return ContainerSource(self, chosen, files, uploads, is_new=row is None)
+        limits = self.limits_of(chosen)
+        return ContainerSource(self._lease, chosen, limits, files, uploads, is_new=row is None)
 
     async def _find_wanted(self, owner: str, wanted: Container) -> ContainerRow | None:
         if wanted.id is not None:
@@ -137,7 +104,7 @@ class Containers:
     def _new_row(self, owner: str, name: str, memory: int | None, idle: float = IDLE) -> ContainerRow:
         now = self._clock()
         return ContainerRow(
-            id=new_id(""), owner=owner, name=name, created=now, active=now, idle=idle, memory=memory, auto=name == AUTO
+            id=new_id(""), owner=owner, name=name, created=now, active=now, idle=idle, memory=memory, auto=True
         )
 
     def limits_of(self, row: ContainerRow) -> Limits:
@@ -145,21 +112,25 @@ class Containers:
         limits = self._pool.limits
         return limits if row.memory is None else self._pool.limits_with(row.memory)
 
-    async def lease(self, source: ContainerSource) -> Lease:
-        """The session of a container, for one request. Raises AtCapacity, SandboxFailed, Expired, UnknownItem."""
+    async def _lease(self, source: ContainerSource) -> Lease:
         home = self._enter(source.row, is_new=source.is_new)
         try:
             await self._wait_for(home)
             try:
-                fresh = await self._furnish(home, source)
+                await self._furnish(home, source)
             except BaseException:
                 home.lock.release()
                 raise
         except BaseException:
             self._leave(home)
             raise
-        notice = RESTARTED if fresh and home.row.executions else ""
-        return Lease(self._store, home, notice, on_start=self._on_start, on_close=self._on_close)
+        return Lease(
+            self._store,
+            home,
+            on_start=lambda: self._on_start(home, source),
+            on_close=lambda: self._on_close(home),
+            spawn=self._do,
+        )
 
     async def _wait_for(self, home: Home) -> None:
         try:
@@ -170,8 +141,8 @@ class Containers:
                 f"at capacity: the container is used by another request, and was not free within {self._pool.wait:g} s"
             ) from None
 
-    async def _furnish(self, home: Home, source: ContainerSource) -> bool:
-        """See that it has an interpreter and all its files; whether the interpreter is a fresh one."""
+    async def _furnish(self, home: Home, source: ContainerSource) -> None:
+        """See that it has an interpreter and all its files."""
         await self._load(home)
         self._check(home)
         if home.session is not None and not home.session.alive:
@@ -181,7 +152,9 @@ class Containers:
             home.session = await self._pool.acquire(home.row.memory)
         try:
             if fresh:
-                await restore(home, self._store)
+                home.notice = RESTARTED if home.row.executions else ""
+                async with home.keeping:
+                    await restore(home, self._store)
             for upload in source.uploads:
                 path = path_of(upload)
                 if path not in home.rows and path not in home.given:
@@ -189,10 +162,10 @@ class Containers:
         except BaseException:
             self._drop(home)  # the next one tries again, rather than run without its files
             raise
-        return fresh
 
-    def _on_start(self, home: Home) -> None:
+    def _on_start(self, home: Home, source: ContainerSource) -> None:
         """Code begins to run: a container that has run code before must be known as such."""
+        source.is_new = False
         first = home.row.executions == 0
         home.row = replace(home.row, executions=home.row.executions + 1, active=self._clock())
         if home.is_new:
@@ -206,7 +179,9 @@ class Containers:
         home.row = replace(home.row, active=self._clock())
         home.idle_since = time.monotonic()
         home.lock.release()
-        if home.session is not None and not home.session.alive:
+        if home.end is not None:
+            self._end(home, home.end)
+        elif home.session is not None and (home.is_new or not home.session.alive):
             self._drop(home)
         self._leave(home)
         idle = self._idle()
@@ -227,7 +202,7 @@ class Containers:
         """A container, an expired one too. To ask for it counts as use. Raises UnknownItem."""
         row = await self._store.containers.get(owner, identity)
         if row is None:
-            raise UnknownItem("Container not found.", item=f"cntr_{identity}")
+            raise _no_container(identity)
         row = self._as_it_is(row)
         if not row.expired:
             self._touch(row)
@@ -252,7 +227,7 @@ class Containers:
         """A new container with copies of uploaded files; `idle` in seconds. Raises BadRequest, TooLarge."""
         self._pool.check_memory(memory)
         uploads = {path_of(file): file for file in [await self._upload(owner, each) for each in files]}
-        row = self._new_row(owner, name, memory, idle)
+        row = replace(self._new_row(owner, name, memory, idle), auto=False)
         await self._store.containers.add(row)
         try:
             for path, upload in uploads.items():
@@ -266,7 +241,7 @@ class Containers:
         """End a container and forget it and its files. Raises UnknownItem."""
         home = self._homes.get(identity)
         if not await self._store.containers.delete(owner, identity):
-            raise UnknownItem("Container not found.", item=f"cntr_{identity}")
+            raise _no_container(identity)
         if home is not None:
             self._end(home, UnknownItem("the container was deleted"))
 
@@ -351,7 +326,9 @@ class Containers:
         """The home of a container in this process, which stays at least until `_leave`."""
         home = self._homes.get(row.id)
         if home is None:
-            home = self._homes[row.id] = Home(row=row, is_new=is_new, written=row.active, loaded=is_new)
+            home = self._homes[row.id] = Home(
+                row=row, gate=self._gate, is_new=is_new, loaded=is_new, written=row.active
+            )
         home.users += 1
         if self._sweeper is None and not self._closed:
             self._sweeper = asyncio.create_task(self._sweep())
@@ -367,12 +344,16 @@ class Containers:
             del self._homes[home.row.id]
 
     async def _load(self, home: Home) -> None:
+        """See that it knows what the store knows. Raises UnknownItem, Expired."""
+        if home.loaded:
+            return
+        row = await self.find(home.row.owner, home.row.id)
+        rows = await self._store.containers.files(row.id)
         if not home.loaded:
-            rows = await self._store.containers.files(home.row.id)
-            if not home.loaded:
-                home.rows = {row.path: row for row in rows}
-                home.digests = read_digests(home.row)
-                home.loaded = True
+            home.row = replace(row, active=self._clock())
+            home.rows = {each.path: each for each in rows}
+            home.digests = read_digests(row)
+            home.loaded = True
 
     def _check(self, home: Home) -> None:
         if home.end is not None:
@@ -384,7 +365,7 @@ class Containers:
         """What the store says, with what is known here of its last use."""
         home = self._homes.get(row.id)
         active = row.active if home is None else max(row.active, home.row.active)
-        in_use = home is not None and home.end is None and home.lock.locked()
+        in_use = home is not None and home.end is None and home.lock.locked() and home.loaded
         over = active + row.idle <= self._clock() or (row.expired and home is None)
         return replace(row, active=active, expired=over and not in_use)
 
@@ -398,8 +379,8 @@ class Containers:
             self._do(self._store.containers.update(replace(row, active=now)))
 
     def _flush(self, home: Home) -> None:
-        """Tell the store of the last use, where it does not know."""
-        if not home.is_new and home.end is None and home.row.active > home.written:
+        """Tell the store of the last use, where it does not know nearly as much."""
+        if not home.is_new and home.end is None and home.row.active > home.written + TOUCH:
             self._do(self._update(home))
 
     async def _update(self, home: Home) -> None:
@@ -410,7 +391,7 @@ class Containers:
 
     def _idle(self) -> list[Home]:
         """Those whose interpreter lives and is not in use, the one that has been so longest first."""
-        idle = [home for home in self._homes.values() if home.session is not None and not home.lock.locked()]
+        idle = [home for home in self._homes.values() if home.session is not None and not home.users]
         return sorted(idle, key=lambda home: home.idle_since)
 
     def _make_room(self) -> None:
@@ -463,11 +444,11 @@ class Containers:
             if home.row.active + home.row.idle > now:
                 self._flush(home)
                 continue
-            if home.users or home.is_new:
+            if home.users or not home.loaded:
                 continue
-            await self._load(home)
             self._end(home, Expired("Container is expired."))
-            await self._store.containers.put_files(home.row.id, (), tuple(home.rows))
+            with contextlib.suppress(UnknownItem):  # the store, or another server, was quicker
+                await self._store.containers.put_files(home.row.id, (), tuple(home.rows))
             await self._store.containers.update(replace(home.row, expired=True))
 
 
@@ -479,6 +460,11 @@ def path_of(upload: FileRow) -> str:
 def _announce(upload: FileRow) -> FileInfo:
     path = path_of(upload)
     return FileInfo(path=path, size=upload.size, type=guess_type(path), modified=upload.created)
+
+
+def _no_container(identity: str) -> UnknownItem:
+    name = f"cntr_{identity}"
+    return UnknownItem(f"Container with id '{name[:80]}' not found.", item=name)
 
 
 def _no_file(row: ContainerRow, identity: str) -> UnknownItem:

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 PATIENCE = 3600.0  # seconds without a further piece, after which an upload is forgotten
 MOST_UPLOADS = 1000  # of all owners, at once
+MOST_PARTS = 10_000  # of one upload
 PIECE = 1 << 20  # bytes that are written at once
 PURPOSE = "user_data"  # of files whose client named none
 
@@ -50,6 +51,7 @@ class Upload:
     touched: float = 0.0
     busy: bool = False
     digest: _Hash = field(default_factory=hashlib.sha256)
+    parts: dict[str, Upload] = field(default_factory=dict)  # of a file that comes in parts, in any order
 
 
 class FileStore:
@@ -192,6 +194,53 @@ class FileStore:
                 offset += len(data)
         await self.append(upload, offset, bytes(held))
 
+    async def begin_part(self, upload: Upload) -> Upload:
+        """A part of a file, which is to be appended to, and whose place `join` tells. Raises TooLarge."""
+        if len(upload.parts) >= MOST_PARTS:
+            raise TooLarge(f"an upload may have {MOST_PARTS:,} parts at most")
+        identity = new_id("")
+        path = upload.path.with_name(identity)
+        # Room was made for all of the file when it was announced.
+        part = replace(upload, id=identity, path=path, received=0, digest=hashlib.sha256(), parts={}, busy=False)
+        upload.parts[identity], upload.touched = part, time.time()
+        await asyncio.to_thread(_create, path)
+        return part
+
+    async def append_part(self, upload: Upload, part: Upload, data: bytes) -> None:
+        """More of a part. Raises BadRequest: the parts are more than was announced."""
+        if upload.size is not None and sum(p.received for p in upload.parts.values()) + len(data) > upload.size:
+            raise BadRequest(f"the file was to have {upload.size} bytes; its parts have more")
+        await self.append(part, part.received, data)
+        upload.touched = time.time()
+
+    def drop_part(self, upload: Upload, part: Upload) -> None:
+        """Forget a part."""
+        upload.parts.pop(part.id, None)
+        part.path.unlink(missing_ok=True)
+
+    async def join(self, upload: Upload, parts: Sequence[str]) -> str:
+        """Put parts together, in this order; their MD5 in hexadecimal. Raises BadRequest: one of them is none; they
+        are not the whole file.
+        """
+        if unknown := [name for name in parts if name not in upload.parts]:
+            raise BadRequest(f"there is no part {unknown[0][:80]!r} of this upload", param="part_ids")
+        found = [upload.parts[name] for name in parts]
+        if len(set(parts)) < len(parts) or any(part.busy for part in found):
+            raise BadRequest("each part must be there once, and whole", param="part_ids")
+        if sum(part.received for part in found) != upload.size:
+            raise BadRequest(f"the file was to have {upload.size} bytes; its parts have another number")
+        digest = hashlib.md5(usedforsecurity=False)
+        try:
+            for part in found:
+                for offset in range(0, part.received, PIECE):
+                    data = await asyncio.to_thread(_read, part.path, offset)
+                    digest.update(data)
+                    await self.append(upload, upload.received, data)
+        except BaseException:
+            self.give_up(upload)
+            raise
+        return digest.hexdigest()
+
     async def finish(self, upload: Upload) -> FileRow:
         """All has come. Raises BadRequest: less than was announced, or the name was taken meanwhile; TooLarge."""
         if upload.size is not None and upload.received != upload.size:
@@ -233,7 +282,8 @@ class FileStore:
     def give_up(self, upload: Upload) -> None:
         """Forget an upload; what is finished stays."""
         self._uploads.pop(upload.id, None)
-        upload.path.unlink(missing_ok=True)
+        for each in (upload, *upload.parts.values()):
+            each.path.unlink(missing_ok=True)
 
     def lifetime(self, wanted: float | None = None) -> float:
         """Seconds for which things are kept here, less where less is `wanted`."""
@@ -304,6 +354,12 @@ def _rest(upload: Upload, done: asyncio.Future[None]) -> None:
     upload.busy, upload.touched = False, time.time()
     if not done.cancelled():
         done.exception()  # whoever waits for it has it; else it is of no interest
+
+
+def _read(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(PIECE)
 
 
 def _append(upload: Upload, data: bytes) -> None:

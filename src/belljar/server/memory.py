@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
@@ -149,13 +149,14 @@ class Memory:
 
     async def extend(self, request: Request, dialect: str) -> Request:
         """The request with all that it goes on from in front. Raises UnknownItem, BadRequest."""
-        messages = await self._with_items(request, dialect)
+        messages, seen = await self._with_items(request, dialect)
         before: tuple[Message, ...] = ()
-        seen: list[str] = []
         if request.previous is not None:
             for record in await self._chain(request, dialect):
-                before += (*self._keeping(dialect).carry(record.request), *messages_of(record.answer))
-                seen += [record.container] if record.container else []
+                asked = replace(record.request, messages=self._keeping(dialect).carry(record.request))
+                earlier, others = await self._with_items(asked, dialect)
+                before += (*earlier, *messages_of(record.answer))
+                seen += [*others, *([record.container] if record.container else [])]
         if request.conversation is not None:
             rows, container = await self._conversation(request)
             before += self._keeping(dialect).read_items(rows)
@@ -197,20 +198,30 @@ class Memory:
             raise UnknownItem(f"there is no conversation {identity[:80]!r} here; it may have expired", item=identity)
         return await read_all(self._store, request.owner, identity), found.container
 
-    async def _with_items(self, request: Request, dialect: str) -> tuple[Message, ...]:
-        """The messages with what the model said in the place of references to it. Raises UnknownItem."""
+    async def _with_items(self, request: Request, dialect: str) -> tuple[tuple[Message, ...], list[str]]:
+        """The messages with what the model said in the place of references to it, and the containers that the code of
+        those answers ran in. Raises UnknownItem.
+        """
         if not any(isinstance(part, ItemRef) for message in request.messages for part in message.parts):
-            return request.messages
+            return request.messages, []
         places: dict[str, set[int]] = {}
+        names: dict[str, str] = {}  # of one item of each answer
         for message in request.messages:
             for part in message.parts:
                 if isinstance(part, ItemRef):
                     key, place = _place(part.id)
                     places.setdefault(key, set()).add(place)
+                    names.setdefault(key, part.id)
         said: dict[str, tuple[Message, ...]] = {}
+        seen: list[str] = []
         for key, wanted in places.items():
-            answer = (await self.find(request.owner, f"_{key}", dialect)).answer
-            said[key] = messages_of(answer, wanted)
+            try:
+                record = await self.find(request.owner, f"_{key}", dialect)
+            except UnknownItem:
+                item = names[key]
+                raise UnknownItem(f"there is no item {item[:80]!r} here; it may have expired", item=item) from None
+            said[key] = messages_of(record.answer, wanted)
+            seen += [record.container] if record.container else []
         messages: list[Message] = []
         for message in request.messages:
             refs = [part for part in message.parts if isinstance(part, ItemRef)]
@@ -218,7 +229,7 @@ class Memory:
                 messages += said.pop(_place(part.id)[0], ())
             if rest := tuple(part for part in message.parts if not isinstance(part, ItemRef)):
                 messages.append(replace(message, parts=rest) if refs else message)
-        return tuple(messages)
+        return tuple(messages), seen
 
     def _record(self, row: AnswerRow) -> Record:
         """A kept answer from the store."""
@@ -255,7 +266,7 @@ class Memory:
                         yield event
                         continue
                     record.add(event)
-                    if record.ended and (isinstance(event, Finished) or len(record.events) > 1):
+                    if record.ended and (isinstance(event, Finished) or _says_something(record.events)):
                         event = await self._settle(record, event)
                     yield event
         finally:
@@ -393,6 +404,11 @@ class Memory:
 def key_of(identity: str) -> str:
     """What tells a kept answer from others in the names that dialects give it: the part after the last "_"."""
     return identity.rpartition("_")[2]
+
+
+def _says_something(events: Iterable[Event]) -> bool:
+    """Whether a client has been shown anything of an answer that has failed."""
+    return any(not isinstance(event, Housed | Failed) for event in events)
 
 
 def _place(identity: str) -> tuple[str, int]:

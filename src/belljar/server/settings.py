@@ -51,7 +51,7 @@ class Settings:
     cors_origin: tuple[str, ...] = _option(
         (), "A site whose pages may use this server, as https://example.org; may be given again.", "ORIGIN"
     )
-    max_body: int = _option(32 << 20, "Size of a request's body, in bytes.")
+    max_body: int = _option(32 << 20, "Size of a request's body, in bytes; of a file's it is --keep-file.")
     heartbeat: float = _option(
         10.0, "Seconds of silence after which a waiting client is sent something that means nothing.", "N"
     )
@@ -127,8 +127,8 @@ class Keep:
     )
     store: str | None = _option(
         None,
-        "Database for it, as postgresql://USER@HOST/NAME. Other users of this host see command lines: a password better "
-        "in BELLJAR_SERVE_STORE.  [default: SQLite in --data]",
+        "Database for it, as postgresql://USER@HOST/NAME. Other users of this host see command lines: a password "
+        "better in BELLJAR_SERVE_STORE.  [default: SQLite in --data]",
         "URL",
     )
     keep_hours: float = _option(720.0, "Hours for which files, answers and conversations are kept.", "N")

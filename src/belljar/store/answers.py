@@ -38,7 +38,7 @@ class Answers:
         def work(connection: Connection) -> bool:
             connection.execute(_INSERT, _values(row))
             weigh(connection, ANSWERS, row.owner, row.size, 1)
-            return self._is_over(connection)
+            return self._must_fit(connection)
 
         if await self._access.write(work):
             await self.make_room()
@@ -86,7 +86,7 @@ class Answers:
             more = len(row.events) - int(old.length)
             connection.execute(_SAVE, values | {"size": old.size + more})
             weigh(connection, ANSWERS, row.owner, more, 0)
-            return True, self._is_over(connection)
+            return True, self._must_fit(connection)
 
         saved, too_much = await self._access.write(work)
         if too_much:
@@ -127,29 +127,36 @@ class Answers:
 
     # --- bounds ---
 
-    async def make_room(self) -> int:
-        """Delete what is too much, and say how many."""
-        room = self._access.room
-        may_go = answers.c.ended | (answers.c.lease < self._access.clock())
-        return await self._access.write(
-            lambda connection: make_room(connection, answers, ANSWERS, room.answers_bytes, room.answers, may_go)
-        )
+    async def make_room(self) -> None:
+        """Delete what is too much."""
+        await self._access.write(self._make_room)
 
     async def sweep(self) -> None:
         """Delete what has expired and is not being written."""
         now = self._access.clock()
-        over = answers.c.expires <= now, or_(answers.c.ended, answers.c.lease < now)
+        expired = answers.c.expires <= now, or_(answers.c.ended, ~answers.c.ended & (answers.c.lease < now))
 
         def work(connection: Connection) -> None:
-            query = delete(answers).where(*over).returning(answers.c.owner, answers.c.size)
+            query = delete(answers).where(*expired).returning(answers.c.owner, answers.c.size)
             for found in sorted(connection.execute(query).all()):
                 weigh(connection, ANSWERS, found.owner, -found.size, -1)
 
         await self._access.write(work)
         await self.make_room()
 
-    def _is_over(self, connection: Connection) -> bool:
-        return over(connection, ANSWERS, self._access.room.answers_bytes, self._access.room.answers)
+    def _must_fit(self, connection: Connection) -> bool:
+        """Make room, if there is too much. True where that needs a transaction of its own, for fear of deadlocks."""
+        room = self._access.room
+        too_much = over(connection, ANSWERS, room.answers_bytes, room.answers)
+        if too_much and connection.dialect.name != "postgresql":
+            self._make_room(connection)
+            return False
+        return too_much
+
+    def _make_room(self, connection: Connection) -> int:
+        room, now = self._access.room, self._access.clock()
+        may_go = answers.c.ended, ~answers.c.ended & (answers.c.lease < now)
+        return make_room(connection, answers, ANSWERS, room.answers_bytes, room.answers, may_go)
 
     def _seen(self, owner: str) -> Select[Any]:
         return select(*_COLUMNS).where(answers.c.owner == owner, answers.c.expires > self._access.clock())

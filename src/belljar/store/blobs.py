@@ -11,17 +11,20 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 ABANDONED = 24 * 3600.0  # seconds since a part was last written to
 
 
 class Blobs:
-    """The blobs of a store. `parts` is a folder for files that are still being written, in the same file system."""
+    """The blobs of a store. `parts` is a folder for files that are still being written; it is there once the store is
+    open.
+    """
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """`durable` False: they need not outlive this process."""
+    def __init__(self, folder: Path, opened: Callable[[], Awaitable[object]], *, durable: bool = True) -> None:
+        """`opened` makes the folders (`prepare`), if need be. `durable` False: nothing need outlive this process."""
+        self._opened = opened
         self.folder = folder
         self.parts = folder / "parts"
         self._durable = durable
@@ -37,10 +40,12 @@ class Blobs:
 
     async def write(self, data: bytes) -> str:
         """Keep bytes; the blob's name. Raises OSError."""
+        await self._opened()
         return await asyncio.to_thread(self._write, data)
 
     async def adopt(self, path: Path) -> str:
         """Make a file that was written in `parts` a blob; its name. Raises OSError."""
+        await self._opened()
         return await asyncio.to_thread(self._adopt, path)
 
     async def read(self, name: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, true, update
 
 from belljar.errors import BadRequest, UnknownItem
 from belljar.store.access import Access
@@ -39,7 +39,7 @@ class Conversations:
         def work(connection: Connection) -> bool:
             connection.execute(_INSERT, values | {"size": size})
             weigh(connection, CONVERSATIONS, row.owner, size, 1)
-            return self._is_over(connection)
+            return self._must_fit(connection)
 
         if await self._access.write(work):
             await self.make_room()
@@ -112,7 +112,7 @@ class Conversations:
             if rows:
                 connection.execute(_INSERT_ITEM, rows)
                 self._grow(connection, owner, id, sum(len(body) + ITEM_WEIGHT for _, body in new))
-            return self._is_over(connection)
+            return self._must_fit(connection)
 
         if await self._access.write(work):
             await self.make_room()
@@ -167,13 +167,9 @@ class Conversations:
 
     # --- bounds ---
 
-    async def make_room(self) -> int:
-        """Delete what is too much, and say how many."""
-        most = self._access.room.conversations_bytes, self._access.room.conversations
-        may_go = conversations.c.id.is_not(None)
-        return await self._access.write(
-            lambda connection: make_room(connection, conversations, CONVERSATIONS, *most, may_go)
-        )
+    async def make_room(self) -> None:
+        """Delete what is too much."""
+        await self._access.write(self._make_room)
 
     async def sweep(self) -> None:
         """Delete what has expired."""
@@ -207,9 +203,19 @@ class Conversations:
         connection.execute(update(conversations).where(conversations.c.id == id).values(size=size))
         weigh(connection, CONVERSATIONS, owner, more, 0)
 
-    def _is_over(self, connection: Connection) -> bool:
+    def _must_fit(self, connection: Connection) -> bool:
+        """Make room, if there is too much. True where that needs a transaction of its own, for fear of deadlocks."""
         room = self._access.room
-        return over(connection, CONVERSATIONS, room.conversations_bytes, room.conversations)
+        too_much = over(connection, CONVERSATIONS, room.conversations_bytes, room.conversations)
+        if too_much and connection.dialect.name != "postgresql":
+            self._make_room(connection)
+            return False
+        return too_much
+
+    def _make_room(self, connection: Connection) -> int:
+        room = self._access.room
+        most = room.conversations_bytes, room.conversations
+        return make_room(connection, conversations, CONVERSATIONS, *most, [true()])
 
 
 def _refuse_twins(connection: Connection, id: str, identities: Sequence[str]) -> None:

@@ -64,8 +64,10 @@ class Store:
         self._lock: int | None = None
         self._database: Database | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
+        self._made = time.time()
         self._sweeper: asyncio.Task[None] | None = None
-        self.blobs = Blobs(self._folder / BLOBS, durable=self._lasting)
+        self.blobs = Blobs(self._folder / BLOBS, self._opened, durable=self._lasting)
         access = Access(opened=self._opened, blobs=self.blobs, room=room or Room(), clock=clock)
         self._access = access
         self.room = access.room
@@ -77,12 +79,14 @@ class Store:
     async def open(self) -> None:
         """Open it, if it is not open. The first call of anything else does so, too.
 
-        Raises HostError: no permission, another server has the folder, the database cannot be reached or is newer.
+        Raises HostError: no permission, another server has the folder, the database cannot be reached or is of a newer
+        version, the store was closed.
         """
         await self._opened()
 
     async def close(self) -> None:
-        """Finish what is being written, and close. Never raises."""
+        """Finish what is being written, and close for good. Never raises."""
+        self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
@@ -107,6 +111,8 @@ class Store:
     async def _opened(self) -> Database:
         if self._database is None:
             async with self._opening:
+                if self._closed:
+                    raise HostError("the store is closed")
                 if self._database is None:
                     database, leftovers = await asyncio.to_thread(self._open)
                     if not database.shared:
@@ -125,7 +131,7 @@ class Store:
             if self._url is not None:
                 return open_postgres(self._url), ()
             self._lock = _lock_folder(self._folder)
-            self.blobs.sweep_parts(time.time())
+            self.blobs.sweep_parts(self._made)
             leftovers = list(self.blobs.names())
             return open_sqlite(self._folder / DATABASE, durable=self._lasting), leftovers
         except OSError as error:
@@ -154,6 +160,8 @@ class Store:
                     await self._sweep_blobs(time.time() - BLOBS_PERIOD)
             except (HostError, OSError) as error:
                 log.warning("the store could not be swept: %s", error)
+            except Exception:
+                log.exception("the store could not be swept")
             await asyncio.sleep(PERIOD)
 
     async def _sweep_rows(self) -> None:

@@ -110,7 +110,8 @@ def is_error(answer: Any) -> bool:
     """The shape of an error, without a traceback in it."""
     error = answer["error"]
     texts = isinstance(error["message"], str) and isinstance(error["type"], str)
-    return texts and error.keys() == {"message", "type", "param", "code"} and "Traceback" not in error["message"]
+    fields = {"message", "type", "code"} <= error.keys() <= {"message", "type", "param", "code"}
+    return texts and fields and "Traceback" not in error["message"]
 
 
 def well_formed(status: int, media_type: str, body: bytes) -> bool:
