@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from belljar.conversation import LARGEST_IMAGE
 from belljar.dialects.upstream_request import write_request
 from belljar.errors import (
     AtCapacity,
@@ -39,7 +40,7 @@ from belljar.events import (
 )
 from belljar.execution import Event as ExecutionEvent
 from belljar.execution import Execution, Outcome, Output, Result
-from belljar.loop import LARGEST_IMAGE, LAST_CALL, Budget, Models, run
+from belljar.loop import LAST_CALL, Budget, Models, run
 from belljar.model import (
     Call,
     CallResult,
@@ -53,6 +54,7 @@ from belljar.model import (
     Role,
     Text,
 )
+from belljar.sandbox.pool import Pool
 from belljar.tools.python import FUNCTION, PythonTool
 from conversations import check_body
 from models import FakeModel, call, say
@@ -67,10 +69,9 @@ class FakeTool(PythonTool):
     """Prints its code. Some codes do what the tests need."""
 
     def __init__(self) -> None:
+        super().__init__(Pool(ready=0))  # which is never started
         self.ran: list[str] = []
         self.closed = 0
-        self._files = ()
-        self._restarted = False
         self._waited = 0.25
 
     async def run(self, code: str, seconds: float) -> AsyncGenerator[ExecutionEvent, None]:

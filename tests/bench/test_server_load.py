@@ -259,7 +259,7 @@ async def test_each_dialect_is_asked_at_its_own_path(dialect: DialectSteps, stre
         result = await server_load.run(work(url, dialect.coded, stream=stream, clients=1, seconds=0))
     assert list(result.failures) == ["status 204: "]
     head, _, body = seen[0].partition(b"\r\n\r\n")
-    way = WIRES[dialect.name].way(stream=stream)
+    way = WIRES[dialect.coded.wire].way(stream=stream)
     assert head.startswith(b"POST %s HTTP/1.1\r\n" % way.path.encode())
     assert (b"x-dashscope-sse: enable" in head) == (stream and dialect.name == "dashscope")
     assert json.loads(body) == {**dialect.coded.body, **way.fields}

@@ -18,8 +18,9 @@ format can say. Where it has no word for something, the tables say what is shown
 `tests/conformance`, asks each dialect the same questions through its official SDKs, streaming and not, and holds it to
 its table. This page is written from the tables by `scripts/dialects-doc`; it is not edited by hand.
 
-In every dialect: the code of one request runs in one sandbox of its own; what it does wrong is shown to the model, and
-is no error of the request; a client that goes away ends the upstream's work and frees the sandbox.
+In every dialect: the code of one request runs in one sandbox of its own (in Responses, in a container that lives on);
+what it does wrong is shown to the model, and is no error of the request; a client that goes away ends the upstream's
+work and frees the sandbox.
 """
 
 

@@ -26,6 +26,7 @@ CASES: list[tuple[BelljarError, Request | None, int, str, str | None, bool]] = [
     (errors.UnknownPath("x"), None, 404, INVALID, "unknown_url", False),
     (errors.UnknownModel("x", model="m"), None, 404, INVALID, "model_not_found", False),
     (errors.UnknownItem("x"), None, 404, INVALID, "not_found", False),
+    (errors.Expired("x"), None, 400, INVALID, None, False),
     (errors.Cancelled("x"), None, 499, INVALID, "cancelled", False),
     (errors.WrongMethod("x"), None, 405, INVALID, "method_not_allowed", False),
     (errors.TooSlow("x"), None, 408, INVALID, "request_timeout", False),

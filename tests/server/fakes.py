@@ -84,7 +84,7 @@ class FakeService:
                 return info
         raise UnknownModel(f"no model {identity}", model=identity)
 
-    async def count(self, request: Request) -> int:
+    async def count(self, request: Request, dialect: str) -> int:
         return 3
 
     def facts(self) -> Mapping[str, Any]:

@@ -60,7 +60,7 @@ class FakeSession:
         self.files = Folder()
         self.known: dict[str, tuple[int, float]] = {}
         self.alive = True
-        self.closed = False
+        self.closed = self.visible = False
         self.blind = False  # shows no file though there are some
         self.shown: list[Result] = []
         self.outcome = Outcome.OK
@@ -701,12 +701,28 @@ async def test_a_file_that_cannot_be_put_there_is_an_error_and_leaves_no_lease(w
 # --- with real sandboxes ----------------------------------------------------------------------------------------------
 
 
+async def check_calm(world: World) -> None:
+    """An idle interpreter that computes is ended, another is not."""
+    await world.run("x = 1")
+    calm = world.last
+    await world.run("import threading\nthreading.Thread(target=lambda: [n for n in iter(int, 1)]).start()")
+    busy = world.last
+    await world.containers.sweep()
+    await asyncio.sleep(0.3)
+    await world.containers.sweep()
+    assert (await world.run("pass", busy)).stderr == RESTARTED
+    assert (await world.run("x", calm)).text == "1"
+    for name in (calm, busy):
+        await world.containers.delete(ME, name)
+
+
 async def test_real_sandboxes(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = World(tmp_path, kept=4)
     try:
         async with Pool(preload=(), zygotes=1, ready=1, max_sandboxes=4) as pool:
             world.pool = pool  # type: ignore[assignment]
             world.open()
+            await check_calm(world)
             first = await world.run("import os; x = 41; os.mkdir('a'); open('a/b.txt', 'w').write('one')")
             assert [info.path for info in first.files] == ["a/b.txt"]
             assert (await world.run("x + 1", world.last)).text == "42"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import stat
@@ -27,6 +28,7 @@ from belljar.store import schema
 from belljar.store.rows import AnswerRow, ContainerFileRow, ContainerRow, ConversationRow, FileRow, ItemRow
 from belljar.store.store import DATABASE, Store
 
+from .conftest import empty
 from .places import Place, answer, blobs_in, contained, container, conversation, file
 
 MIGRATIONS = Path(database_module.__file__).parent / "migrations"
@@ -83,6 +85,30 @@ async def test_two_servers_share_a_database_in_postgresql(tmp_path: Path, postgr
     rows = [answer(place.clock) for _ in range(40)]
     await asyncio.gather(*((one if number % 2 else two).answers.add(each) for number, each in enumerate(rows)))
     await asyncio.gather(one.sweep(), two.sweep(), *(two.answers.delete("ann", each.id) for each in rows))
+    await place.close()
+
+
+async def test_at_the_bound_servers_do_not_block_each_other(tmp_path: Path, postgres_url: str) -> None:
+    empty(postgres_url)
+    place = Place(tmp_path, postgres_url)
+    stores = [await place.open(answers=10), await place.open(answers=10)]
+    rows = [answer(place.clock, f"owner {number % 3}", ended=True) for number in range(60)]
+    await asyncio.gather(*(stores[number % 2].answers.add(row) for number, row in enumerate(rows)))
+    assert await stores[0].answers.count() == 10
+    found = await asyncio.gather(*(stores[1].answers.get(row.owner, row.id) for row in rows))
+    assert sum(each is not None for each in found) == 10
+    await place.close()
+
+
+async def test_connections_that_postgresql_has_closed_are_replaced(tmp_path: Path, postgres_url: str) -> None:
+    place = Place(tmp_path, postgres_url)
+    store = await place.open()
+    rows = [answer(place.clock) for _ in range(16)]
+    await asyncio.gather(*(store.answers.add(row) for row in rows[:8]))
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'belljar'")
+    await asyncio.gather(*(store.answers.add(row) for row in rows[8:]))
+    assert None not in await asyncio.gather(*(store.answers.get("ann", row.id) for row in rows))
     await place.close()
 
 
@@ -294,6 +320,26 @@ async def test_a_blob_is_on_the_disk_before_it_has_its_name(here: Place, monkeyp
     assert done == ["file", "rename", "folder"] * 2
     assert (await store.blobs.read(adopted), await store.blobs.read(written)) == (b"in pieces", b"whole")
     assert list(store.blobs.parts.iterdir()) == []
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await here.open()
+    part = store.blobs.parts / "upload"
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(HostError, match="No space left"):
+        await store.blobs.write(b"x")
+    assert list(store.blobs.parts.iterdir()) == []
+    part.touch()
+    with pytest.raises(HostError, match="No space left"):
+        await store.blobs.adopt(part)
+    part.unlink()
+    with pytest.raises(FileNotFoundError):
+        await store.blobs.adopt(part)
+    assert blobs_in(store) == set()
 
 
 async def test_only_this_user_can_read_what_is_kept(here: Place) -> None:

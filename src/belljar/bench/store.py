@@ -34,7 +34,7 @@ CLIENTS = 16  # that fill the store at once
 WARM = 500  # answers after which the server's memory is what it is
 QUIET_SECONDS = 0.5
 PATIENCE = aiohttp.ClientTimeout(total=30)
-PROMPT = "Say hello. " * 50
+PROMPT_BYTES = 400
 
 TARGETS = (
     Target(name="p95", what="GET of a kept answer, p95: full / empty", unit="ratio", bound=2.0),
@@ -143,7 +143,8 @@ async def _fill(client: aiohttp.ClientSession, server: Server, count: int) -> li
 
     async def work() -> None:
         for number in numbers:
-            body = {"model": MODEL, "input": f"{number}. {PROMPT}", "metadata": {"number": str(number)}}
+            prompt = random.Random(number).randbytes(PROMPT_BYTES).hex()
+            body = {"model": MODEL, "input": prompt, "metadata": {"number": str(number)}}
             async with client.post(f"{server.url}/responses", json=body) as reply:
                 names.append(_check(await reply.json(), reply.status)["id"])
 

@@ -28,6 +28,7 @@ from belljar.server.keys import Keys, is_shared, read_keys
 from belljar.server.serve import listen, run, url_of
 from belljar.server.service import Service, open_store
 from belljar.server.settings import Keep, Settings, Stock
+from belljar.store.store import Store
 from belljar.upstream.catalog import Catalog, UpstreamState
 from belljar.upstream.discover import find_upstreams
 
@@ -97,8 +98,8 @@ def serve(
 ) -> int:
     """Serve models, with a code interpreter that runs here.
 
-    Clients of Groq's and OpenAI's chat completions need a new base URL and nothing else. Without an upstream, the
-    built-in model belljar/verbatim runs the code that it is sent.
+    Clients of OpenAI, Groq, Gemini and Qwen need a new base URL and nothing else. Without an upstream, the built-in
+    model belljar/verbatim runs the code that it is sent.
     """
     settings = take_fields(Settings, options)
     stock = take_fields(Stock, options)
@@ -118,8 +119,9 @@ def serve(
     catalog = make_catalog(sources)
     pool = Pool(image, limits=limits, profile=profile, **vars(stock))
     warn(settings, profile)
-    announcement = Announcement(settings, keys, url_of(sockets[0], settings.host), catalog, pool)
-    return run(Service(catalog, pool, budget, keep, open_store(keep)), settings, keys, sockets, announcement.say)
+    store = open_store(keep)
+    announcement = Announcement(settings, keys, url_of(sockets[0], settings.host), catalog, pool, store)
+    return run(Service(catalog, pool, budget, keep, store), settings, keys, sockets, announcement.say)
 
 
 def make_catalog(sources: Sources) -> Catalog:
@@ -151,6 +153,7 @@ class Announcement:
     url: str
     catalog: Catalog
     pool: Pool
+    store: Store
 
     async def say(self, app: App) -> None:
         """Everything, when requests are answered."""
@@ -162,7 +165,12 @@ class Announcement:
         facts = self.pool.facts
         if self.settings.log_format == "json":
             fields = {"url": self.url, "upstreams": upstreams, "models": count, "default": self.catalog.default}
-            fields |= {"keys": len(self.keys), "profile": facts["profile"], "max_sandboxes": facts["max"]}
+            fields |= {
+                "keys": len(self.keys),
+                "profile": facts["profile"],
+                "max_sandboxes": facts["max"],
+                "store": self.store.place,
+            }
             logs.tell("serving", fields)
             return
         keys = f"API keys: {len(self.keys)}" if self.keys else "no API key needed: only this machine can connect"
@@ -171,6 +179,7 @@ class Announcement:
             *(f"  upstream   {upstream}" for upstream in upstreams or [NO_UPSTREAM]),
             f"  models     {count}; by default {self.catalog.default}",
             f"  sandboxes  profile {facts['profile']}, at most {facts['max']}",
+            f"  store      {self.store.place}",
             f"  access     {keys}",
             f"  base URLs  {self.url} for Groq's SDKs, {self.url}/v1 for OpenAI's",
         )

@@ -99,7 +99,7 @@ def _named(text: str, files: dict[str, FileInfo]) -> list[tuple[int, int, FileIn
 def _is_likely(path: str, text: str) -> bool:
     """Whether the text may name it at all."""
     name = path.rpartition("/")[2]
-    return name in text or quote(name) in text
+    return any(written in text for written in _spellings(name))
 
 
 def _first(text: str, patterns: Iterator[tuple[str, str]], taken: list[tuple[int, int]]) -> tuple[int, int] | None:
@@ -115,8 +115,12 @@ def _first(text: str, patterns: Iterator[tuple[str, str]], taken: list[tuple[int
 
 
 def _as_links(path: str) -> Iterator[tuple[str, str]]:
-    yield "", LINK + path
-    yield "", LINK + quote(path)
+    yield from (("", LINK + written) for written in _spellings(path))
+
+
+def _spellings(path: str) -> tuple[str, ...]:
+    """How models write a path in a link: as it is, without spaces, or as an URL has it."""
+    return path, path.replace(" ", "%20"), quote(path)
 
 
 def _as_paths(path: str) -> Iterator[tuple[str, str]]:

@@ -80,7 +80,7 @@ def conversation(value: Any, param: str) -> str:
         value, param = member(value, "id", text, param), f"{param}.id"
     elif not isinstance(value, str):
         refuse(param, f"must be the id of a conversation or an object, not {kind_of(value)}")
-    if not value.startswith(CONVERSATION_PREFIX) or len(value) > MAX_KEY:
+    if not value.startswith(CONVERSATION_PREFIX) or value == CONVERSATION_PREFIX or len(value) > MAX_KEY:
         refuse(param, f"is no id of a conversation: it must begin with `{CONVERSATION_PREFIX}`, not {value[:80]!r}")
     return str(value).removeprefix(CONVERSATION_PREFIX)
 

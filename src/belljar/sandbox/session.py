@@ -134,6 +134,11 @@ class GuestSession:
         """The guest's first process, as the host counts."""
         return self._guest.pid
 
+    @property
+    def visible(self) -> bool:
+        """Whether the host sees its processes, below `pid`."""
+        return self._guest.pidfd >= 0
+
     def on_close(self, callback: Callable[[GuestSession], None]) -> None:
         """Call this, too, when the session has been closed."""
         self._on_close.append(callback)

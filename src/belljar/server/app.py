@@ -71,7 +71,7 @@ class Service(Protocol):
     async def begin(self, request: Request, asked: Asked) -> Record:
         """The same, written while nobody waits. Raises BelljarError."""
 
-    async def count(self, request: Request) -> int:
+    async def count(self, request: Request, dialect: str) -> int:
         """The tokens of a prompt. Raises BelljarError."""
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -288,9 +288,9 @@ class App:
 
     async def _count(self, work: Work, dialect: Dialect, params: Mapping[str, str]) -> None:
         body = await work.exchange.read_body(self.settings.max_body, self.settings.http.body_seconds)
-        request = self._owned(work, dialect.read_request(work.exchange.incoming(params, body)))
+        work.request = request = self._owned(work, dialect.read_request(work.exchange.incoming(params, body)))
         work.tally.model = request.model
-        tokens = await self.service.count(request)
+        tokens = await self.service.count(request, dialect.name)
         await work.exchange.reply(Reply(status=200, body=dialect.write_count(tokens, request)))
 
     @staticmethod

@@ -45,7 +45,7 @@ class Home:
     not in the store yet; `changed`: `row` differs from what the store has; `filing` writes what the next answer must be
     able to rely on. `written` is the time of its last use that the store knows. `end` is why it can be used no more.
     `gate` bounds the files that are in memory at once. `notice` is what the next execution has to say of its
-    interpreter.
+    interpreter; `used` what that had used of processors when it was looked at last while it was idle, and when.
     """
 
     row: ContainerRow
@@ -65,6 +65,7 @@ class Home:
     notice: str = ""
     users: int = 0
     idle_since: float = 0.0
+    used: tuple[float, float] | None = None
     end: BelljarError | None = None
 
 
@@ -122,7 +123,7 @@ async def give(home: Home, path: str, data: bytes) -> None:
 async def remember(home: Home, store: Store, path: str, data: bytes) -> ContainerFileRow:
     """Keep a client's file, and put it into the sandbox if there is one. Raises FileError, TooLarge."""
     if home.session is not None:
-        with contextlib.suppress(SessionClosed):
+        with contextlib.suppress(SessionClosed, SandboxFailed):
             await home.session.write_file(path, data)
     now = time.time()
     row = _row(home, path, len(data), await store.blobs.write(data), modified=now, source="user")

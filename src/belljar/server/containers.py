@@ -2,10 +2,10 @@
 
 Promises: a container is seen by its owner alone and used by one request at a time; who waits for it longer than for a
 sandbox gets AtCapacity; what an answer was told of its files is in the store before it is told. At most `kept` idle
-interpreters are alive, and those make room as soon as somebody waits for a sandbox; where one has ended, the next
-execution runs in a fresh one with the same files and says so. What nobody uses for its time expires, and its files are
-gone. Not covered: several servers over one store that use one container at the same time: each has an interpreter of
-its own, and sees the files as they were when that began.
+interpreters are alive, those make room as soon as somebody waits for a sandbox, and none may keep a processor busy;
+where one has ended, the next execution runs in a fresh one with the same files and says so. What nobody uses for its
+time expires, and its files are gone. Not covered: several servers over one store that use one container at the same
+time: each has an interpreter of its own, and sees the files as they were when that began.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from belljar.errors import AtCapacity, BadRequest, BelljarError, Expired, SessionClosed, TooLarge, UnknownItem
+from belljar.errors import AtCapacity, BadRequest, BelljarError, Expired, TooLarge, UnknownItem
 from belljar.execution import FileInfo
 from belljar.model import Container, new_id
 from belljar.sandbox.base import Limits
 from belljar.sandbox.files import guess_type, relative
 from belljar.sandbox.pool import Pool
 from belljar.server.container_files import Home, describe, give, read_digests, remember, restore
+from belljar.server.container_idle import idle_ones, next_to_go, restless_ones
 from belljar.server.container_lease import ContainerSource, Lease
 from belljar.server.files import FileStore
 from belljar.server.settings import Keep
@@ -38,6 +39,7 @@ IDLE = 20 * 60.0  # seconds after which a container expires that nobody uses
 TOUCH = 5.0  # seconds for which the store need not be told that a container is in use
 PERIOD = 10.0  # seconds between two looks at what has expired
 SHARE = 4  # of the pool's sandboxes, one part of so many may be idle interpreters
+MOST_SEEN = 20  # containers of a conversation that are looked for, the last ones
 AT_ONCE = 8  # files of all containers that are in memory on their way into the store
 AUTO = "auto"  # the name of those that requests make
 RESTARTED = (
@@ -90,7 +92,7 @@ class Containers:
     async def _find_wanted(self, owner: str, wanted: Container) -> ContainerRow | None:
         if wanted.id is not None:
             return await self.find(owner, wanted.id)
-        for seen in reversed(wanted.seen):
+        for seen in islice(dict.fromkeys(reversed(wanted.seen)), MOST_SEEN):
             with contextlib.suppress(UnknownItem, Expired):
                 return await self.find(owner, seen)
         return None
@@ -177,15 +179,14 @@ class Containers:
     def _on_close(self, home: Home) -> None:
         """A lease has ended: the interpreter stays, as far as there is room."""
         home.row = replace(home.row, active=self._clock())
-        home.idle_since = time.monotonic()
+        home.idle_since, home.used = time.monotonic(), None
         home.lock.release()
         if home.end is not None:
             self._end(home, home.end)
         elif home.session is not None and (home.is_new or not home.session.alive):
             self._drop(home)
         self._leave(home)
-        idle = self._idle()
-        surplus = len(idle) - self._kept
+        surplus = len(idle_ones(self._homes.values())) - self._kept
         for _ in range(max(surplus, int(self._pool.is_short))):
             self._make_room()
 
@@ -298,7 +299,7 @@ class Containers:
                     raise _no_file(row, identity)
                 home.rows.pop(file.path, None)
                 if home.session is not None and not file.shown:
-                    with contextlib.suppress(SessionClosed):
+                    with contextlib.suppress(BelljarError):  # code has made something else of it, or has ended
                         await home.session.remove_file(file.path)
         finally:
             self._leave(home)
@@ -306,7 +307,8 @@ class Containers:
     @property
     def facts(self) -> dict[str, int]:
         """Living interpreters of containers, and how many of them nobody uses now."""
-        return {"containers": sum(home.session is not None for home in self._homes.values()), "idle": len(self._idle())}
+        homes = self._homes.values()
+        return {"containers": sum(home.session is not None for home in homes), "idle": len(idle_ones(homes))}
 
     async def close(self) -> None:
         """End every interpreter; containers stay in the store. Never raises."""
@@ -389,17 +391,11 @@ class Containers:
         if not await self._store.containers.update(row) and home.end is None:
             self._end(home, UnknownItem("the container was deleted"))
 
-    def _idle(self) -> list[Home]:
-        """Those whose interpreter lives and is not in use, the one that has been so longest first."""
-        idle = [home for home in self._homes.values() if home.session is not None and not home.users]
-        return sorted(idle, key=lambda home: home.idle_since)
-
     def _make_room(self) -> None:
-        """End an idle interpreter: the longest idle one of the owner who has most of them."""
-        idle = self._idle()
-        if idle:
-            most, _ = Counter(home.row.owner for home in idle).most_common(1)[0]
-            self._drop(next(home for home in idle if home.row.owner == most))
+        """End an idle interpreter, if there is any."""
+        home = next_to_go(self._homes.values())
+        if home is not None:
+            self._drop(home)
 
     def _drop(self, home: Home) -> None:
         """End the interpreter of a container."""
@@ -437,6 +433,9 @@ class Containers:
 
     async def sweep(self) -> None:
         """Do it once. Those that do not live here are the store's matter."""
+        for home in await restless_ones(self._homes.values()):
+            log.info("the idle interpreter of container %s is ended: it goes on computing", home.row.id)
+            self._drop(home)
         now = self._clock()
         for home in list(self._homes.values()):
             if home.lock.locked():

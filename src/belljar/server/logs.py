@@ -24,7 +24,7 @@ CHOSEN_LENGTH = 100  # characters of what a client chose
 HOLD_SECONDS = 0.1  # that a line waits for others at most
 MOST_HELD = 256  # lines
 ROUTINE = ("health",)  # actions that come every few seconds, from machines
-QUIET = ("uvicorn.error", "uvicorn.access", "asyncio", "aiohttp")  # they have nothing to say below an error
+QUIET = ("alembic", "uvicorn.error", "uvicorn.access", "asyncio", "aiohttp")  # they have nothing to say below an error
 
 
 class TextFormatter(logging.Formatter):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
@@ -24,7 +24,7 @@ from belljar.errors import AtCapacity, BadRequest, BelljarError, Cancelled, Host
 from belljar.events import Accepted, Answer, Event, Failed, Finished, Fold, Housed
 from belljar.model import Container, ItemRef, Message, Request, Role
 from belljar.packing import pack, squeeze, unpack, unsqueeze
-from belljar.server.recall import check_results, messages_of
+from belljar.server.recall import check_results, messages_of, shown_items
 from belljar.store.rows import AnswerRow
 from belljar.store.store import Store
 
@@ -60,6 +60,7 @@ class Record:
     events: list[Event] = field(default_factory=list)
     ended: bool = False
     task: asyncio.Task[None] | None = None  # writes it, where nobody waits
+    ending: asyncio.Task[None] | None = None  # ends it before its time
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -140,7 +141,7 @@ class Memory:
     async def find(self, owner: str, identity: str, dialect: str | None = None) -> Record:
         """A kept answer, by the name that its client knows. Raises UnknownItem."""
         record = self._live.get(key_of(identity))
-        if record is None or record.owner != owner:
+        if record is None or record.owner != owner or not record.request.keep:
             row = await self._store.answers.get(owner, key_of(identity))
             record = self._record(row) if row is not None else None
         if record is None or dialect not in (None, record.asked.dialect):
@@ -177,15 +178,15 @@ class Memory:
     async def _chain(self, request: Request, dialect: str) -> list[Record]:
         """The answers that a request goes on from, the first one first."""
         assert request.previous is not None
-        live = self._live.get(key_of(request.previous))
-        if live is not None and live.owner == request.owner and not live.ended:
-            raise BadRequest(f"{request.previous!r} is still being written: wait for it, or cancel it")
         last = await self.find(request.owner, request.previous, dialect)
         if not last.ended:
             raise BadRequest(f"{request.previous!r} is still being written: wait for it, or cancel it")
         if (error := last.answer.error) is not None:
             raise BadRequest(f"{request.previous!r} has no answer to go on from: {error}")
-        rows = await self._store.answers.chain(request.owner, key_of(request.previous))
+        try:
+            rows = await self._store.answers.chain(request.owner, key_of(request.previous))
+        except UnknownItem as error:
+            raise UnknownItem(str(error), item=request.previous) from None
         await self._store.answers.touch([row.id for row in rows], time.time() + self._lifetime)
         return [self._record(row) for row in rows]
 
@@ -204,23 +205,23 @@ class Memory:
         """
         if not any(isinstance(part, ItemRef) for message in request.messages for part in message.parts):
             return request.messages, []
-        places: dict[str, set[int]] = {}
-        names: dict[str, str] = {}  # of one item of each answer
+        names: dict[str, dict[int, str]] = {}  # of the items of each answer, by their places
         for message in request.messages:
             for part in message.parts:
                 if isinstance(part, ItemRef):
                     key, place = _place(part.id)
-                    places.setdefault(key, set()).add(place)
-                    names.setdefault(key, part.id)
+                    names.setdefault(key, {})[place] = part.id
         said: dict[str, tuple[Message, ...]] = {}
         seen: list[str] = []
-        for key, wanted in places.items():
+        for key, wanted in names.items():
             try:
                 record = await self.find(request.owner, f"_{key}", dialect)
             except UnknownItem:
-                item = names[key]
-                raise UnknownItem(f"there is no item {item[:80]!r} here; it may have expired", item=item) from None
-            said[key] = messages_of(record.answer, wanted)
+                raise _no_item(next(iter(wanted.values()))) from None
+            answer = record.answer
+            if beyond := [name for place, name in wanted.items() if not 0 <= place < len(shown_items(answer))]:
+                raise _no_item(beyond[0])
+            said[key] = messages_of(answer, wanted)
             seen += [record.container] if record.container else []
         messages: list[Message] = []
         for message in request.messages:
@@ -256,21 +257,29 @@ class Memory:
         return record
 
     async def tape(self, record: Record, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        """The events, kept as they pass, the last when it is stored. What its client does not wait for, and what
-        fails at once, is not kept.
+        """The events, kept as they pass, the last when it is stored. What its client does not wait for, what fails at
+        once, and what is deleted meanwhile is not kept.
         """
         try:
             async with aclosing(events):
                 async for event in events:
-                    if self._live.get(record.id) is not record:  # deleted in the meantime
-                        yield event
-                        continue
-                    record.add(event)
-                    if record.ended and (isinstance(event, Finished) or _says_something(record.events)):
-                        event = await self._settle(record, event)
+                    if self._live.get(record.id) is record:
+                        event = await self._take(record, event)
                     yield event
         finally:
+            if not record.ended:  # those who look on do not wait for ever
+                record.add(Failed(error=Cancelled("its client did not wait for it")))
             self._forget(record)
+
+    async def _take(self, record: Record, event: Event) -> Event:
+        """The next event of an answer that its client waits for; what went wrong in the place of the last."""
+        if isinstance(event, Finished) or (isinstance(event, Failed) and _says_something(record.events)):
+            event = await self._end_with(record, event)
+            if self._live.get(record.id) is not record:  # deleted just now
+                await self._store.answers.delete(record.owner, record.id)
+        else:
+            record.add(event)
+        return event
 
     async def play(self, record: Record, events: AsyncGenerator[Event, None]) -> None:
         """Let an answer be written while nobody waits; it is in the store when this returns. Raises AtCapacity."""
@@ -301,25 +310,19 @@ class Memory:
             if record.ended:
                 self._forget(record)
 
-    async def _end_with(self, record: Record, event: Event) -> None:
-        """The last event of an answer that is in the store already: stored before it is shown."""
+    async def _end_with(self, record: Record, event: Finished | Failed) -> Event:
+        """The last event of an answer, stored before it is shown; or what went wrong in its place."""
         whole = Record(asked=record.asked, request=record.request, expires=record.expires, events=list(record.events))
         whole.add(event)
-        record.add(await self._settle(whole, event, again=True))
-
-    async def _settle(self, record: Record, event: Event, *, again: bool = False) -> Event:
-        """Store an answer that has ended; the event, or what went wrong in its place."""
-        try:
-            if record.request.conversation is not None and isinstance(event, Finished):
-                await self._converse(record)
-            if record.request.keep:
-                await (self._store.answers.save if again else self._store.answers.add)(record.as_row())
-        except BelljarError as error:
-            return Failed(error=error)
-        except Exception:
-            log.exception("an answer could not be kept")
-            return Failed(error=HostError("the answer could not be kept; the server's log has why"))
-        return event
+        failed: Failed | None = None
+        if record.request.conversation is not None and isinstance(event, Finished):
+            failed = await _try(self._converse(whole))
+            whole.events[-1] = failed or event
+        if record.request.keep:
+            put = self._store.answers.add if record.task is None else self._store.answers.save
+            failed = await _try(put(whole.as_row())) or failed
+        record.add(failed or event)
+        return failed or event
 
     async def _converse(self, record: Record) -> None:
         """Add question and answer to the conversation that they belong to. Raises UnknownItem."""
@@ -371,7 +374,7 @@ class Memory:
         return record
 
     async def delete(self, owner: str, identity: str, dialect: str) -> None:
-        """Forget an answer; one that is being written ends. Raises UnknownItem."""
+        """Forget an answer; one that is being written while nobody waits ends. Raises UnknownItem."""
         record = await self.find(owner, identity, dialect)
         await self._store.answers.delete(owner, record.id)
         await self._end(record, Cancelled("deleted by the client"))
@@ -386,14 +389,21 @@ class Memory:
         self._live.clear()
 
     async def _end(self, record: Record, error: BelljarError) -> None:
-        if record.task is not None and not record.task.done():
-            record.task.cancel()
-            await asyncio.gather(record.task, return_exceptions=True)
-        if not record.ended:
-            if record.request.background:
-                await self._end_with(record, Failed(error=error))
-            else:
+        """End an answer before its time: once, and to the end, though who asks for it goes away."""
+        if record.task is None:
+            if not record.ended:
                 record.add(Failed(error=error))
+            self._forget(record)
+            return
+        if record.ending is None:
+            record.ending = asyncio.create_task(self._stop(record, record.task, error))
+        await asyncio.shield(record.ending)
+
+    async def _stop(self, record: Record, task: asyncio.Task[None], error: BelljarError) -> None:
+        task.cancel()
+        await asyncio.wait([task])
+        if not record.ended:
+            await self._end_with(record, Failed(error=error))
         self._forget(record)
 
     def _forget(self, record: Record) -> None:
@@ -411,13 +421,29 @@ def _says_something(events: Iterable[Event]) -> bool:
     return any(not isinstance(event, Housed | Failed) for event in events)
 
 
+async def _try(work: Awaitable[object]) -> Failed | None:
+    """What went wrong in the store, if anything did."""
+    try:
+        await work
+    except BelljarError as error:
+        return Failed(error=error)
+    except Exception:
+        log.exception("an answer could not be kept")
+        return Failed(error=HostError("the answer could not be kept; the server's log has why"))
+    return None
+
+
 def _place(identity: str) -> tuple[str, int]:
     """The answer that an item belongs to, and its place there. Raises UnknownItem."""
     key, place = key_of(identity)[:KEY_DIGITS], key_of(identity)[KEY_DIGITS:]
     try:
         return key, int(place, 16)
     except ValueError:
-        raise UnknownItem(f"there is no item {identity[:80]!r} here", item=identity) from None
+        raise _no_item(identity) from None
+
+
+def _no_item(identity: str) -> UnknownItem:
+    return UnknownItem(f"there is no item {identity[:80]!r} here; it may have expired", item=identity)
 
 
 def _used(container: Container | None, seen: Iterable[str]) -> Container | None:

@@ -8,17 +8,21 @@ from itertools import groupby
 from belljar.conversation import pictures_seen
 from belljar.errors import BadRequest
 from belljar.events import Answer, CallItem, Item, TextItem
+from belljar.loop import CUT_OFF
 from belljar.model import Call, CallResult, Message, Part, Role, Text
 from belljar.partial import write_code
 
 
 def messages_of(answer: Answer, places: Collection[int] | None = None) -> tuple[Message, ...]:
     """What a model said and was told in an answer; its reasoning is left out. `places` names the items that are meant,
-    as they are counted in the answer without words or reasoning that are empty; None stands for all.
+    by their places among those that are shown; None stands for all. A call that the model did not write to its end is
+    left out, too: nobody can answer it.
     """
     messages: list[Message] = []
-    shown = [item for item in answer.items if isinstance(item, CallItem) or item.text]
-    meant = [item for place, item in enumerate(shown) if places is None or place in places]
+    cut = _cut_off(answer)
+    meant = [
+        item for at, item in enumerate(shown_items(answer)) if (places is None or at in places) and item not in cut
+    ]
     for _, group in groupby(meant, key=lambda item: item.turn):
         items = list(group)
         parts = tuple(_said(items))
@@ -26,6 +30,18 @@ def messages_of(answer: Answer, places: Collection[int] | None = None) -> tuple[
             messages.append(Message(role=Role.ASSISTANT, parts=parts))
         messages += [Message(role=Role.TOOL, parts=(_result(item),)) for item in items if _was_told(item)]
     return tuple(messages)
+
+
+def shown_items(answer: Answer) -> list[Item]:
+    """The items that clients are shown: all but words and reasoning that are empty."""
+    return [item for item in answer.items if isinstance(item, CallItem) or item.text]
+
+
+def _cut_off(answer: Answer) -> list[Item]:
+    """The calls in the middle of which a turn was cut off."""
+    turns = {turn.turn for turn in answer.turns if turn.finish in CUT_OFF}
+    last = {item.turn: item for item in answer.items if item.turn in turns}
+    return [item for item in last.values() if isinstance(item, CallItem)]
 
 
 def _said(items: Sequence[Item]) -> Iterator[Part]:

@@ -110,11 +110,13 @@ class Service:
         await self.memory.play(record, self.answer(whole))
         return record
 
-    async def count(self, request: Request) -> int:
-        """The tokens of the prompt, as the upstream counts them: it is asked for one token of an answer.
+    async def count(self, request: Request, dialect: str) -> int:
+        """The tokens of the prompt with all that it goes on from, as the upstream counts them: it is asked for one
+        token of an answer.
 
-        Raises UnknownModel, UpstreamError (also where it counts nothing).
+        Raises UnknownModel, UnknownItem, BadRequest, UpstreamError (also where it counts nothing).
         """
+        request = await self.memory.extend(request, dialect)
         model = await self.catalog.resolve(request.planning or request.model)
         request, _, _ = await self._equip(replace(request, builtin=()))
         request = replace(request, options={**request.options, "max_completion_tokens": 1}, stream=False)

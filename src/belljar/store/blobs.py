@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
+from belljar.errors import HostError
+
 ABANDONED = 24 * 3600.0  # seconds since a part was last written to
 
 
@@ -31,22 +33,29 @@ class Blobs:
 
     def prepare(self) -> None:
         """Make the folders, readable for this user only. Blocks. Raises OSError."""
-        for folder in (self.folder, self.parts):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self.parts)
 
     def path(self, name: str) -> Path:
         """Where a blob is, whether there is one or not."""
         return self.folder / name
 
     async def write(self, data: bytes) -> str:
-        """Keep bytes; the blob's name. Raises OSError."""
+        """Keep bytes; the blob's name. Raises HostError: the disk is full, say."""
         await self._opened()
-        return await asyncio.to_thread(self._write, data)
+        try:
+            return await asyncio.to_thread(self._write, data)
+        except OSError as error:
+            raise _failed(error) from error
 
     async def adopt(self, path: Path) -> str:
-        """Make a file that was written in `parts` a blob; its name. Raises OSError."""
+        """Make a file that was written in `parts` a blob; its name. Raises FileNotFoundError; HostError, as `write`."""
         await self._opened()
-        return await asyncio.to_thread(self._adopt, path)
+        try:
+            return await asyncio.to_thread(self._adopt, path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _failed(error) from error
 
     async def read(self, name: str) -> bytes:
         """The content. Raises FileNotFoundError."""
@@ -96,10 +105,10 @@ class Blobs:
         path = self.path(name)
         part.chmod(0o600)
         if self._durable:
-            _sync(part)
+            sync(part)
         part.rename(path)
         if self._durable:
-            _sync(self.folder)
+            sync(self.folder)
         return name
 
 
@@ -110,8 +119,20 @@ def _modified(entry: os.DirEntry[str]) -> float:
         return time.time()
 
 
-def _sync(path: Path) -> None:
-    """Have the kernel write a file, or the entries of a folder, to the disk."""
+def _failed(error: OSError) -> HostError:
+    return HostError(f"the store failed: {error.strerror or error}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in, so that a power cut does not undo it. Blocks. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the kernel write a file, or the entries of a folder, to the disk. Blocks. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

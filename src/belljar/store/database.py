@@ -9,6 +9,7 @@ Not covered: what the tables mean.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import threading
@@ -33,10 +34,12 @@ READERS = 4  # threads that read SQLite
 CONNECTIONS = 8  # to PostgreSQL
 BATCH = 64  # writes that are committed together
 BUSY_MS = 10_000  # somebody else (a backup, a shell) may hold SQLite's lock for so long
-PAGES_KIB = 8 << 10  # SQLite's cache, of each connection
+PAGES_KIB = 2 << 10  # SQLite's cache, of each connection; the kernel has one as well
 RETRIES = 5  # of what PostgreSQL gave up for the sake of another transaction
 LOST = ("40001", "40P01")  # serialization failure, deadlock
 MIGRATING = 0x62656C6C  # PostgreSQL's advisory lock
+
+log = logging.getLogger(__name__)
 
 PRAGMAS = {
     "journal_mode": "WAL",
@@ -234,7 +237,12 @@ def open_postgres(url: str) -> Database:
         )
     except ImportError:
         raise HostError("PostgreSQL needs psycopg: pip install 'belljar[postgres]'") from None
-    return _opened(Database(engine), place.render_as_string(hide_password=True))
+    return _opened(Database(engine), name_of(url))
+
+
+def name_of(url: str) -> str:
+    """A database's URL without its password. Raises HostError: it is none."""
+    return _read_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
 
 
 def _read_url(url: str) -> URL:
@@ -269,6 +277,7 @@ def _bring_up_to_date(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
     if (found := _revision(connection)) == REVISION:
         return  # another server did it just now
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells a dozen things that nobody asked for
     from alembic.runtime.environment import EnvironmentContext  # half a second, rarely needed
     from alembic.script import ScriptDirectory
 
@@ -285,6 +294,8 @@ def _bring_up_to_date(connection: Connection) -> None:
     config.attributes["connection"] = connection
     with EnvironmentContext(config, scripts, fn=upgrade, destination_rev=REVISION):
         scripts.run_env()
+    if found is not None:
+        log.info("the store's tables were of revision %s and are now of %s", found, REVISION)
 
 
 def _revision(connection: Connection) -> str | None:

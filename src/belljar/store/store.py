@@ -29,7 +29,7 @@ from belljar.store.blobs import Blobs
 from belljar.store.bounds import Room
 from belljar.store.containers import Containers
 from belljar.store.conversations import Conversations
-from belljar.store.database import Database, open_postgres, open_sqlite
+from belljar.store.database import Database, name_of, open_postgres, open_sqlite
 from belljar.store.files import Files
 from belljar.store.schema import container_files, files
 
@@ -75,6 +75,13 @@ class Store:
         self.conversations = Conversations(access)
         self.files = Files(access)
         self.containers = Containers(access)
+
+    @property
+    def place(self) -> str:
+        """Where everything lies, for people; without a password."""
+        if self._url is None:
+            return str(self._folder)
+        return f"{name_of(self._url)}, contents in {self._folder}"
 
     async def open(self) -> None:
         """Open it, if it is not open. The first call of anything else does so, too.
@@ -126,7 +133,6 @@ class Store:
         if self._url is not None and not self._lasting:
             raise HostError("a store in PostgreSQL needs a folder, for the contents of files")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.blobs.prepare()
             if self._url is not None:
                 return open_postgres(self._url), ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,25 @@ def test_a_container(client: openai.OpenAI) -> None:
     for use in (lambda: client.containers.retrieve(made.id), lambda: run(client, made.id, "print(1)")):
         with pytest.raises(openai.NotFoundError):
             use()
+
+
+def test_one_at_a_time(client: openai.OpenAI) -> None:
+    """Requests at the same container take their turns; none loses what another one did."""
+    made = client.containers.create(name="busy")
+    code = "seen = globals().get('seen', 0)\nimport time\ntime.sleep(0.02)\nseen += 1\nprint(seen)"
+    with ThreadPoolExecutor(8) as threads:
+        told = list(threads.map(lambda _: printed(client, made.id, code), range(8)))
+    assert sorted(told) == [str(number) for number in range(1, 9)]
+
+
+def test_an_interpreter_that_has_ended(client: openai.OpenAI) -> None:
+    made = client.containers.create(name="fragile")
+    [call, _] = run(client, made.id, "open('n.txt', 'w').write('42')\nkept = 1\nimport os\nos._exit(3)").output
+    assert call.type == "code_interpreter_call"
+    after = printed(client, made.id, "print(open('n.txt').read(), 'kept' in globals())")
+    assert after.startswith("42 False\n")
+    assert "interpreter" in after
+    assert printed(client, made.id, "print('again')") == "again"
 
 
 def test_its_files(client: openai.OpenAI) -> None:

@@ -14,6 +14,7 @@ import pytest
 from sdks.responses import (
     INTERPRETER,
     OUTPUTS,
+    WEATHER,
     Follower,
     codes,
     connect,
@@ -82,6 +83,31 @@ def test_a_kept_answer_as_a_stream(client: openai.OpenAI) -> None:
     assert follow(again).output == live[-1].response.output
     rest = list(client.responses.retrieve(live[0].response.id, stream=True, starting_after=4, include=[OUTPUTS]))
     assert [event.sequence_number for event in rest] == list(range(5, len(live)))
+
+
+def test_several_includes(client: openai.OpenAI) -> None:
+    first = client.responses.create(**ROOT | {"include": []})
+    again = client.responses.retrieve(first.id, include=["reasoning.encrypted_content", OUTPUTS])
+    assert "10.04987562112089" in logs(again)
+    assert [item.encrypted_content is not None for item in again.output if item.type == "reasoning"] == [True]
+
+
+def test_counting_tokens(client: openai.OpenAI) -> None:
+    counted = client.responses.input_tokens.count(model="test/thinks", input="Hello.")
+    assert counted.object == "response.input_tokens"
+    usage = client.responses.create(model="test/thinks", input="Hello.").usage
+    assert usage is not None
+    assert counted.input_tokens == usage.input_tokens
+
+
+def test_what_cannot_be_gone_on_from(client: openai.OpenAI) -> None:
+    waiting = client.responses.create(model="test/weather", input="x", tools=[WEATHER])
+    unfinished = client.responses.create(**SLOW)
+    result: Any = {"type": "function_call_output", "call_id": "call_none", "output": "x"}
+    for previous, asked in ((waiting, "Never mind."), (waiting, [result]), (unfinished, "x")):
+        with pytest.raises(openai.BadRequestError):
+            client.responses.create(model="test/echo", input=asked, previous_response_id=previous.id)
+    client.responses.cancel(unfinished.id)
 
 
 def test_what_is_not_to_be_kept(client: openai.OpenAI) -> None:
