@@ -56,7 +56,7 @@ class Belljar:
     @property
     def in_use(self) -> int:
         """Sandboxes that somebody has; those of containers that wait for their next request are not counted."""
-        return int(self.service.facts()["in_use"]) - self.service.containers.facts["idle"]
+        return int(self.service.facts()["in_use"])
 
     def until(self, what: Callable[[], bool], seconds: float = 5.0) -> float:
         """Wait for something; how many seconds it took. Raises TimeoutError."""

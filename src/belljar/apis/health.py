@@ -47,7 +47,7 @@ async def metrics(host: Host, incoming: Incoming) -> Reply:
 
 def can_run(facts: Mapping[str, Any]) -> bool:
     """Whether the pool holds a sandbox, or is making one without having failed."""
-    return bool(facts.get("ready", 0) or facts.get("in_use", 0) or facts.get("starting", 0)) or not facts
+    return any(facts.get(state, 0) for state in ("ready", "in_use", "idle", "starting")) or not facts
 
 
 def _reply(status: int, value: Mapping[str, Any]) -> Reply:

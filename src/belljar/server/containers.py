@@ -304,6 +304,11 @@ class Containers:
         finally:
             self._leave(home)
 
+    def has_session(self, identity: str) -> bool:
+        """Whether the interpreter of a container lives in this process."""
+        home = self._homes.get(identity)
+        return home is not None and home.session is not None and home.session.alive
+
     @property
     def facts(self) -> dict[str, int]:
         """Living interpreters of containers, and how many of them nobody uses now."""

@@ -30,7 +30,7 @@ OK = "ok"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 BOUNDS = tuple(map(floatToGoString, (*SECONDS, float("inf"))))
-POOL_STATES = ("ready", "in_use", "starting", "waiting", "max")
+POOL_STATES = ("ready", "in_use", "idle", "starting", "waiting", "max")
 TOKENS = {  # a field of Usage -> its label
     "prompt_tokens": "prompt",
     "completion_tokens": "completion",

@@ -141,8 +141,9 @@ class Service:
         raise UnknownModel(f"there is no model {identity!r}; GET /v1/models lists those that there are", model=identity)
 
     def facts(self) -> Mapping[str, Any]:
-        """What the sandboxes are doing now, for health checks and metrics."""
-        return self.pool.facts
+        """What the sandboxes are doing now, for health checks and metrics. `idle` ones are of containers."""
+        pool, idle = self.pool.facts, self.containers.facts["idle"]
+        return pool | {"in_use": int(pool["in_use"]) - idle, "idle": idle}
 
     async def _prepare(self, request: Request, asked: Asked | None) -> Job:
         """Who answers, and with what. Raises UnknownModel, UnknownItem, AtCapacity, BadRequest."""
@@ -164,14 +165,15 @@ class Service:
 
         Raises AtCapacity, BadRequest, UnknownItem.
         """
-        if request.builtin and self.pool.is_full:
+        source: Source = self.pool
+        if request.builtin and request.container is not None:
+            source = await self.containers.source(request.owner, request.container)
+        housed = isinstance(source, ContainerSource) and self.containers.has_session(source.id)
+        if request.builtin and self.pool.is_full and not housed:
             raise AtCapacity("at capacity: all sandboxes are in use, and the queue is full")
         messages, files = attach(await self._fetch(request), to_sandbox=bool(request.builtin))
         if files:
             self._check_size(sum(len(file.data) for file in files))
-        source: Source = self.pool
-        if request.builtin and request.container is not None:
-            source = await self.containers.source(request.owner, request.container)
         tools = [self._factories[name](source, files) for name in request.builtin]
         return replace(request, messages=messages) if messages is not request.messages else request, source, tools
 
