@@ -16,7 +16,7 @@ from belljar.dialects.base import Incoming, KeepingDialect, Reply, Start
 from belljar.dialects.responses import ALIAS, BASES, DIALECT, QWEN, Responses
 from belljar.dialects.responses_errors import SHAPES, error_object, place_of
 from belljar.dialects.responses_fields import FIELDS, INCLUDES, QWEN_FIELDS, REFUSED
-from belljar.dialects.responses_input import ITEMS, UNAVAILABLE_ITEMS, UNTOLD
+from belljar.dialects.responses_input import ITEMS, NOT_RUN, UNAVAILABLE_ITEMS, UNTOLD
 from belljar.dialects.responses_listed import PREFIXES
 from belljar.dialects.responses_settings import settings_of
 from belljar.dialects.responses_tools import UNAVAILABLE
@@ -144,6 +144,8 @@ INPUTS: list[tuple[Any, tuple[Message, ...]]] = [
     ),
     ([user, answer, answer], (HELLO, said(Role.ASSISTANT, Text(text="Hi."), Text(text="\n\n"), Text(text="Hi.")))),
     ([user, call, output], (HELLO, said(Role.ASSISTANT, CALLED), SUNNY)),
+    ([user, call | {"status": "incomplete"}, user], (HELLO, HELLO)),
+    ([user, call | {"status": "incomplete"}, output], (HELLO, said(Role.ASSISTANT, CALLED), SUNNY)),
     (
         [user, {"type": "reasoning", "id": "rs_1", "summary": []}, answer, call, output, user],
         (HELLO, said(Role.ASSISTANT, Text(text="Hi."), CALLED), SUNNY, HELLO),
@@ -240,6 +242,11 @@ def test_code_that_ran_before(outputs: Any, told: str, images: int) -> None:
     assert request.messages[3] == HI
     assert len(made.id) == 9
     assert made.id.isalnum()  # as Mistral wants it
+
+
+def test_code_that_never_ran() -> None:
+    request = read(PLAIN | {"input": [user, code | {"status": "incomplete", "outputs": []}], "tools": [AUTO]})
+    assert [part.text for part in request.messages[2].parts if isinstance(part, CallResult)] == [NOT_RUN]
 
 
 def test_pictures_and_files() -> None:

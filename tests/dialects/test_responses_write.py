@@ -290,7 +290,7 @@ def test_a_stream_goes_on_after_any_event(events: list[Event]) -> None:
     whole = stream([Accepted(), *events], LOOKS["outputs"], background=True)
     pieces = [piece + b"\n\n" for piece in whole.split(b"\n\n")[:-1]]
     events = [Accepted(), *events]
-    for after in range(-1, len(pieces) + 1):
+    for after in range(-1, len(pieces)):
         settings = Settings(outputs=True, logprobs=True, after=after)
         assert stream(events, settings, background=True) == b"".join(pieces[after + 1 :])
 
@@ -437,6 +437,13 @@ def test_what_is_open_is_closed_before_a_failure() -> None:
         "impo",
     )
     assert whole["error"]["message"] == "it broke"
+
+
+@pytest.mark.parametrize(("name", "more"), [("failed", 1), ("words", 0)])
+def test_who_has_seen_more_than_outlived_the_server_is_told_that_it_failed(name: str, more: int) -> None:
+    count = len(frames(stream(ANSWERS[name])))
+    last = frames(stream(ANSWERS[name], Settings(after=count + 5)), first=count + 6)
+    assert [value["type"] for value in last] == ["response.failed"] * more
 
 
 def test_an_answer_that_was_cancelled() -> None:
@@ -732,6 +739,13 @@ def test_of_two_files_one_may_be_part_of_the_others_name() -> None:
     text = "b/a.csv la.csv a.csv Makefile"
     events = [Housed(container="f" * 24, files=files), *turn(0, TextDelta(text=text)), Finished(finish=Finish.STOP)]
     assert citations(text, events) == [("a.csv", 0, 7), ("la.csv", 8, 14), ("a.csv", 15, 20)]
+
+
+def test_links_may_have_no_more_than_their_spaces_written_as_urls_do() -> None:
+    file = FileInfo(path="für alle.csv", size=1, type="text/csv", modified=1.0, id="aa")
+    text = "[x](sandbox:/mnt/data/für%20alle.csv)"
+    events = [Housed(container="f" * 24, files=(file,)), *turn(0, TextDelta(text=text)), Finished(finish=Finish.STOP)]
+    assert citations(text, events) == [("für alle.csv", 4, len(text) - 1)]
 
 
 def test_what_code_makes_later_is_not_cited_before() -> None:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -82,6 +83,23 @@ def build(name: str = NAME, **options: Any) -> Image:
     return build_image(name, progress=options.pop("progress", lambda line: None), **options)
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the home of the first image is kept that `built` has built."""
+    return tmp_path_factory.mktemp("kept") / "home"
+
+
+@pytest.fixture
+def built(kept: Path) -> Image:
+    """A whole image, for tests of what comes after its building: they get copies of one."""
+    if kept.exists():
+        shutil.copytree(kept, home(), symlinks=True)
+    else:
+        build()
+        shutil.copytree(home(), kept, symlinks=True)
+    return find_image(NAME)
+
+
 def manifest_of(name: str = NAME) -> Path:
     return home() / "images" / f"{name}.json"
 
@@ -135,8 +153,8 @@ def test_everyone_can_read_an_image_whatever_the_umask() -> None:
     assert closed == []
 
 
-def test_no_installer_is_left_in_an_image() -> None:
-    names = {path.name for path in build().path.rglob("*")}
+def test_no_installer_is_left_in_an_image(built: Image) -> None:
+    names = {path.name for path in built.path.rglob("*")}
     assert not {"pip", "setuptools", "wheel", "tools"} & names
 
 
@@ -248,16 +266,17 @@ DAMAGES: list[tuple[str, Callable[[Image], object], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "reason"), [case[1:] for case in DAMAGES], ids=[case[0] for case in DAMAGES])
-def test_a_damaged_image_is_named_never_used_and_mended(damage: Callable[[Image], object], reason: str) -> None:
-    damage(build())
+def test_a_damaged_image_is_named_never_used_and_mended(
+    built: Image, damage: Callable[[Image], object], reason: str
+) -> None:
+    damage(built)
     with pytest.raises(ImageError, match=rf"image 'tiny' .*{reason}.*run: belljar image build tiny"):
         find_image(NAME)
     assert [type(found) for found in list_images()] == [BrokenImage]
     assert build() == find_image(NAME)
 
 
-def test_a_patch_of_the_same_python_is_no_damage() -> None:
-    built = build()
+def test_a_patch_of_the_same_python_is_no_damage(built: Image) -> None:
     edit_manifest(lambda manifest: manifest["python"].update(fingerprint=[1, 1]))(built)
     assert find_image(NAME) == built
 
@@ -307,16 +326,15 @@ def test_a_build_going_on_is_said_to_go_on(tmp_path: Path) -> None:
 # --- the deep check ---------------------------------------------------------------------------------------------------
 
 
-def test_the_deep_check_finds_a_file_cut_short() -> None:
-    module = build().site_packages / "tinypkg.py"
+def test_the_deep_check_finds_a_file_cut_short(built: Image) -> None:
+    module = built.site_packages / "tinypkg.py"
     os.truncate(module, 4)
     problems = check_image(NAME)
     assert any("tinypkg.py has 4 bytes instead of 10" in problem for problem in problems)
     assert any("is not what tinypkg-1.0.dist-info installed" in problem for problem in problems)
 
 
-def test_the_deep_check_finds_changed_bytecode_added_files_and_lost_ones() -> None:
-    built = build()
+def test_the_deep_check_finds_changed_bytecode_added_files_and_lost_ones(built: Image) -> None:
     (bytecode,) = (built.site_packages / "__pycache__").glob("tinypkg.*.pyc")
     content = bytearray(bytecode.read_bytes())
     content[-1] ^= 1
@@ -330,8 +348,7 @@ def test_the_deep_check_finds_changed_bytecode_added_files_and_lost_ones() -> No
     assert "METADATA is gone" in text
 
 
-def test_the_deep_check_imports_the_preload() -> None:
-    built = build()
+def test_the_deep_check_imports_the_preload(built: Image) -> None:
     edit_manifest(lambda manifest: manifest.update(preload=["tinythread", "no_such_module"]))(built)
     text = "\n".join(check_image(NAME))
     assert "import tinythread starts a thread" in text
@@ -353,9 +370,9 @@ def test_two_builds_at_once_make_one_image() -> None:
     assert check_image(NAME) == []
 
 
-def test_a_superseded_folder_stays_while_it_is_held() -> None:
+def test_a_superseded_folder_stays_while_it_is_held(built: Image) -> None:
     lines: list[str] = []
-    with hold(build()) as first:
+    with hold(built) as first:
         second = build(force=True, progress=lines.append)
         assert second.path != first.path
         assert folders() == sorted([first.path.name, second.path.name])
@@ -365,9 +382,8 @@ def test_a_superseded_folder_stays_while_it_is_held() -> None:
     assert folders() == [third.path.name]
 
 
-def test_holding_an_image_that_was_replaced_holds_the_newer_one() -> None:
-    first = build()
-    with hold(first):
+def test_holding_an_image_that_was_replaced_holds_the_newer_one(built: Image) -> None:
+    with hold(built):
         second = build(force=True)
     third = build(with_=["extrapkg"])
     with hold(second) as held:
@@ -375,8 +391,8 @@ def test_holding_an_image_that_was_replaced_holds_the_newer_one() -> None:
     assert folders() == [third.path.name]
 
 
-def test_removing_keeps_what_is_held() -> None:
-    with hold(build()) as held:
+def test_removing_keeps_what_is_held(built: Image) -> None:
+    with hold(built) as held:
         assert remove_image(NAME) == [held.path]
         assert held.python.exists()
         with pytest.raises(ImageError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -188,10 +190,66 @@ async def test_what_is_deleted_while_it_is_written_is_not_kept(memory: Memory) -
         await memory.find("a", record.id)
 
 
+async def test_nobody_waits_while_a_large_answer_is_packed_and_read(
+    memory: Memory, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def noting(work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def noted(value: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(value)
+
+        return noted
+
+    for name in ("squeeze", "unsqueeze", "pack", "unpack"):
+        monkeypatch.setattr(module, name, noting(getattr(module, name)))
+    record = await keep(memory, answer(os.urandom(200_000).hex()))
+    assert (await memory.find("a", record.id)).events == record.events
+    assert len(threads) == 4
+    assert threading.current_thread() not in threads
+
+
+async def test_what_is_deleted_while_it_is_stored_is_gone(
+    memory: Memory, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, add = begin(memory), store.answers.add
+
+    async def delete_first(row: Any) -> None:
+        await memory.delete("a", record.id, "d")
+        await add(row)
+
+    monkeypatch.setattr(store.answers, "add", delete_first)
+    assert [event async for event in memory.tape(record, played(answer()))] == answer()
+    assert await store.answers.get("a", record.id) is None
+
+
+async def test_who_looks_on_is_told_that_the_client_has_gone(memory: Memory) -> None:
+    record = begin(memory)
+    events = memory.tape(record, played(answer()))
+    assert await anext(events) == answer()[0]
+    follower = memory.follow(record)
+    assert await anext(follower) == answer()[0]
+    await events.aclose()
+    (last,) = [event async for event in follower]
+    assert isinstance(last, Failed)
+    assert isinstance(last.error, Cancelled)
+
+
+async def test_what_is_not_to_be_kept_is_not_found_while_it_is_written(memory: Memory, store: Store) -> None:
+    await store.conversations.add(ConversationRow(id="k", owner="a", created=1, expires=2e10))
+    record = begin(memory, request(conversation="k", keep=False))
+    events = memory.tape(record, played(answer()))
+    await anext(events)
+    with pytest.raises(UnknownItem):
+        await memory.find("a", record.id)
+    await events.aclose()
+
+
 async def test_the_end_is_told_when_it_is_stored(memory: Memory, store: Store) -> None:
     record = begin(memory)
     async for event in memory.tape(record, played(answer())):
-        assert (await store.answers.get("a", record.id) is not None) == (event == STOP)
+        assert (await store.answers.get("a", record.id) is not None) == (event == STOP) == record.ended
 
 
 async def test_what_cannot_be_stored_is_told(
@@ -247,8 +305,9 @@ async def test_a_conversation_with_a_hole(memory: Memory) -> None:
     first = await keep(memory, answer("one"))
     second = await keep(memory, answer("two"), request(say("again"), previous=f"v1_{first.id}"))
     await memory.delete("a", first.id, "d")
-    with pytest.raises(UnknownItem):
+    with pytest.raises(UnknownItem) as caught:
         await memory.extend(request(previous=f"v1_{second.id}"), "d")
+    assert caught.value.item == f"v1_{second.id}"  # what the request has named
 
 
 async def test_nothing_changes_without_a_previous_answer(memory: Memory) -> None:
@@ -286,7 +345,7 @@ async def test_items_are_replaced_by_what_was_said(memory: Memory) -> None:
     assert whole.messages == (QUESTION, call, result, say("words", Role.ASSISTANT), QUESTION)
     only = await memory.extend(request(QUESTION, ref[0]), "d")
     assert only.messages == (QUESTION,)
-    for name in (f"x_{calling.id}", "x", f"x_{'0' * 24}0000"):
+    for name in (f"x_{calling.id}", "x", f"x_{'0' * 24}0000", f"x_{words.id}0001", f"x_{words.id}-001"):
         with pytest.raises(UnknownItem):
             await memory.extend(request(Message(role=Role.ASSISTANT, parts=(ItemRef(id=name),))), "d")
 
@@ -317,6 +376,36 @@ async def test_a_conversation_that_is_deleted_meanwhile(memory: Memory, store: S
     last = [event async for event in events][-1]
     assert isinstance(last, Failed)
     assert isinstance(last.error, UnknownItem)
+
+
+async def test_a_conversation_that_is_deleted_while_nobody_waits(memory: Memory, store: Store) -> None:
+    await store.conversations.add(ConversationRow(id="k", owner="a", created=1, expires=2e10))
+    record, gate = begin(memory, request(conversation="k", background=True)), asyncio.Event()
+    await memory.play(record, played([gate, *answer()]))
+    await store.conversations.delete("a", "k")
+    gate.set()
+    *_, last = [event async for event in memory.follow(record)]
+    for event in (last, (await memory.find("a", record.id)).events[-1]):
+        assert isinstance(event, Failed)
+        assert isinstance(event.error, UnknownItem)
+
+
+async def test_a_call_that_was_cut_off_is_left_out(memory: Memory) -> None:
+    events: list[Event] = [
+        TurnStarted(turn=0, model="m"),
+        TextDelta(text="Let me."),
+        CallOpened(call="f1", name="weather"),
+        CallReady(call="f1", arguments="{}"),
+        CallOpened(call="f2", name="weather"),
+        CallReady(call="f2", arguments='{"ci'),
+        TurnEnded(turn=0, model="m", finish=Finish.LENGTH),
+        Finished(finish=Finish.LENGTH),
+    ]
+    record = await keep(memory, events)
+    result = Message(role=Role.TOOL, parts=(CallResult(call="f1", text="sunny"),))
+    whole = await memory.extend(request(result, previous=record.id), "d")
+    assert whole.messages[1].parts == (Text(text="Let me."), Call(id="f1", name="weather", arguments="{}"))
+    assert whole.messages[2:] == (result,)
 
 
 async def test_code_comes_back_as_calls_and_results(memory: Memory) -> None:
@@ -407,6 +496,28 @@ async def test_cancelling(memory: Memory) -> None:
     assert len(record.events) == 3
     with pytest.raises(BadRequest, match="background"):
         await memory.cancel(await keep(memory, answer()))
+
+
+async def test_cancelling_ends_though_who_asked_for_it_goes(
+    memory: Memory, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping, may_save, save = asyncio.Event(), asyncio.Event(), store.answers.save
+
+    async def slow(row: Any) -> bool:
+        stopping.set()
+        await may_save.wait()
+        return await save(row)
+
+    record = begin(memory, request(background=True))
+    await memory.play(record, played([asyncio.Event()]))
+    monkeypatch.setattr(store.answers, "save", slow)
+    asking = [asyncio.create_task(memory.cancel(record)) for _ in range(2)]
+    await stopping.wait()
+    asking[0].cancel()
+    may_save.set()
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(event) for event in record.events] == [Accepted, Failed]
+    assert isinstance((await memory.find("a", record.id)).answer.error, Cancelled)
 
 
 async def test_deleting_ends_it(memory: Memory) -> None:

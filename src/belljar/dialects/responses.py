@@ -48,8 +48,8 @@ from belljar.dialects.responses_fields import (
 )
 from belljar.dialects.responses_input import Input, read_input
 from belljar.dialects.responses_items import output_items
-from belljar.dialects.responses_listed import given_items, key_of, write_page
-from belljar.dialects.responses_settings import CODE_INTERPRETER, KEY, Settings, settings_of
+from belljar.dialects.responses_listed import given_items, write_page
+from belljar.dialects.responses_settings import CODE_INTERPRETER, KEY, Settings, key_of, settings_of
 from belljar.dialects.responses_tools import Tools, read_tools
 from belljar.dialects.responses_writer import ResponseWriter
 from belljar.errors import BadRequest, BelljarError

@@ -11,23 +11,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from belljar.dialects.base import Item
-from belljar.dialects.fields import kind_of, listing, mapping, refuse, text
+from belljar.dialects.fields import listing, mapping, refuse
+from belljar.dialects.responses_fields import ENCRYPTED, INCLUDES, LOGPROBS, OUTPUTS, metadata
 from belljar.dialects.responses_input import REFERENCE, read_input
 from belljar.dialects.responses_listed import given_items
 
 MOST_ITEMS = 20  # at once
-MOST_PAIRS, MOST_KEY, MOST_VALUE = 16, 64, 512  # of metadata; characters
 CALLS = {"function_call": "function_call_output", "custom_tool_call": "custom_tool_call_output"}
-INCLUDABLE = (
-    "code_interpreter_call.outputs",
-    "computer_call_output.output.image_url",
-    "file_search_call.results",
-    "message.input_image.image_url",
-    "message.output_text.logprobs",
-    "reasoning.encrypted_content",
-    "web_search_call.action.sources",
-    "web_search_call.results",
-)
 
 
 def conversation_items(value: Any, key: str, param: str = "items") -> list[Item]:
@@ -59,11 +49,11 @@ def shown(item: Mapping[str, Any], include: Collection[str]) -> dict[str, Any]:
     """A kept item as it is shown, with what was asked for."""
     body = dict(item)
     kind = body.get("type")
-    if kind == "code_interpreter_call" and "code_interpreter_call.outputs" not in include:
+    if kind == "code_interpreter_call" and OUTPUTS not in include:
         body["outputs"] = None
-    elif kind == "reasoning" and "reasoning.encrypted_content" not in include:
+    elif kind == "reasoning" and ENCRYPTED not in include:
         body.pop("encrypted_content", None)
-    elif kind == "message" and "message.output_text.logprobs" not in include:
+    elif kind == "message" and LOGPROBS not in include:
         body["content"] = [part | {"logprobs": []} if "logprobs" in part else part for part in body["content"]]
     return body
 
@@ -72,23 +62,11 @@ def read_include(query: Mapping[str, str]) -> frozenset[str]:
     """What else is to be shown. Raises BadRequest."""
     asked = ",".join(query.get(name, "") for name in ("include", "include[]"))
     names = frozenset(filter(None, (name.strip() for name in asked.split(","))))
-    for name in names - set(INCLUDABLE):
-        refuse("include", f"must be of {', '.join(INCLUDABLE)}, not {name[:80]!r}", code="invalid_value")
+    for name in names - set(INCLUDES):
+        refuse("include", f"must be of {', '.join(INCLUDES)}, not {name[:80]!r}", code="invalid_value")
     return names
 
 
 def read_metadata(value: Any, param: str = "metadata") -> dict[str, str]:
     """Up to 16 pairs of words. Raises BadRequest."""
-    if value is None:
-        return {}
-    pairs = mapping(value, param)
-    if len(pairs) > MOST_PAIRS:
-        refuse(param, f"must hold at most {MOST_PAIRS} pairs, not {len(pairs)}")
-    for name, said in pairs.items():
-        if len(name) > MOST_KEY:
-            refuse(param, f"must have keys of at most {MOST_KEY} characters")
-        if type(said) is not str:
-            refuse(f"{param}.{name}", f"must be a string, not {kind_of(said)}", code="invalid_type")
-        if len(text(said, param)) > MOST_VALUE:
-            refuse(f"{param}.{name}", f"must have at most {MOST_VALUE} characters")
-    return dict(pairs)
+    return {} if value is None else metadata(value, param)

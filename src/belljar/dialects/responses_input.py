@@ -29,7 +29,7 @@ from belljar.dialects.fields import (
     words,
 )
 from belljar.dialects.responses_settings import CONTAINER_PREFIX, PYTHON
-from belljar.dialects.responses_tools import file_id
+from belljar.dialects.responses_tools import UNAVAILABLE_HERE, file_id
 from belljar.errors import BadRequest
 from belljar.model import Call, CallResult, FileRef, Image, ItemRef, Message, Part, Reasoning, Role, Text
 from belljar.partial import write_code
@@ -38,6 +38,7 @@ MAX_ITEMS = 10_000
 MAX_FILES = 1_000
 MOST_IMAGES = 4  # of what code displayed, and is told again
 UNTOLD = "(What it put out is not part of this conversation.)"
+NOT_RUN = "(This code was not run.)"
 PARAGRAPH = Text(text="\n\n")
 REFERENCE = "item_reference"
 UNAVAILABLE_PARTS = {
@@ -69,7 +70,6 @@ UNAVAILABLE_ITEMS = (
     "tool_search_output",
     "web_search_call",
 )
-UNAVAILABLE_HERE = "is `{name}`, which is not available on this server; here there is {instead}"
 NO_OUTPUT = "No tool output found for function call {call}."
 NO_CALL = "No tool call found for function call output with call_id {call}."
 
@@ -98,6 +98,7 @@ def read_input(
             refuse(param, f"must be a string or a list of items, not {kind_of(value)}", code="invalid_type")
         if len(value) > MAX_ITEMS:
             refuse(param, f"must hold at most {MAX_ITEMS:,} items")
+        reader.answered = {str(item.get("call_id")) for item in value if isinstance(item, dict) and "output" in item}
         for at, item in enumerate(value):
             reader.add(mapping(item, f"{param}.{at}"), f"{param}.{at}")
     reader.check(goes_on, complete, param)
@@ -114,6 +115,7 @@ class _Reader:
         self.images_as_files = images_as_files
         self.calls: dict[str, None] = {}  # that wait for a result
         self.results: dict[str, None] = {}  # of calls that are not in the input
+        self.answered: set[str] = set()  # ids of calls that have a result somewhere in the input
         self.refers = False  # to items that may be calls
 
     def say(self, role: Role, *parts: Part) -> None:
@@ -229,15 +231,20 @@ class _Reader:
     def on_call(self, value: Mapping[str, Any], param: str) -> None:
         """A call of the client's function."""
         name, arguments = member(value, "name", filled, param), maybe(value, "arguments", text, param)
-        self._call(Call(id=member(value, "call_id", filled, param), name=name, arguments=arguments or ""), param)
+        call = Call(id=member(value, "call_id", filled, param), name=name, arguments=arguments or "")
+        self._call(call, value.get("status"), param)
 
     def on_custom_call(self, value: Mapping[str, Any], param: str) -> None:
         """A call of the client's tool that takes any text."""
         name, given = member(value, "name", filled, param), maybe(value, "input", text, param)
         arguments = write_json({"input": given or ""}).decode()
-        self._call(Call(id=member(value, "call_id", filled, param), name=name, arguments=arguments), param)
+        call = Call(id=member(value, "call_id", filled, param), name=name, arguments=arguments)
+        self._call(call, value.get("status"), param)
 
-    def _call(self, call: Call, param: str) -> None:
+    def _call(self, call: Call, status: Any, param: str) -> None:
+        """One that the model did not write to its end is left out: nobody can answer it."""
+        if status == "incomplete" and call.id not in self.answered:
+            return
         if call.id in self.calls:
             refuse(f"{param}.call_id", f"{call.id[:80]!r} is the id of another call")
         self.calls[call.id] = None
@@ -283,6 +290,8 @@ class _Reader:
             else:
                 images += self._shown(item, place)
         told = "\n".join(filter(None, logs)) if outputs is not None else UNTOLD
+        if value.get("status") == "incomplete":
+            told = NOT_RUN
         self.say(Role.ASSISTANT, Call(id=call, name=PYTHON, arguments=write_code(code or ""), builtin=True))
         self.say(Role.TOOL, CallResult(call=call, text=told, images=tuple(images[-MOST_IMAGES:]), builtin=True))
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from belljar.dialects.base import Start, write_json
+from belljar.dialects.base import write_json
 from belljar.dialects.fields import refuse
 from belljar.dialects.responses_input import REFERENCE
 from belljar.errors import UnknownItem
 
 Json = dict[str, Any]
-KEY_DIGITS = 24
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 ORDERS = ("asc", "desc")
 PREFIXES = {  # type of an item -> how its id begins
@@ -48,11 +47,6 @@ def given_items(value: Any, key: str) -> list[Json]:
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
     return [_full(item, key, at) for at, item in enumerate(value)]
-
-
-def key_of(start: Start) -> str:
-    """What ids of a response's items are made of."""
-    return start.request_id.rpartition("_")[2]
 
 
 def _full(item: Mapping[str, Any], key: str, at: int) -> Json:

@@ -13,7 +13,6 @@ KEY = "responses"  # of Request.extra
 PYTHON = "python"  # the built-in tool
 CODE_INTERPRETER = "code_interpreter"  # its name on the wire
 CONTAINER_PREFIX, FILE_PREFIX, CONVERSATION_PREFIX = "cntr_", "file-", "conv_"  # of ids, on the wire alone
-KEY_DIGITS = 24  # of the answer, in the id of an item; its place among the items follows in hexadecimal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,13 +46,16 @@ def settings_of(request: Request | None) -> Settings:
 
 def id_of(start: Start) -> str:
     """The response's id."""
-    return "resp_" + _key_of(start)
+    return "resp_" + key_of(start)
 
 
 def item_id(prefix: str, start: Start, place: int) -> str:
-    """The id of an output item ("msg", "rs", "ci", "fc", "ctc"), by its place among the items that are written."""
-    return f"{prefix}_{_key_of(start)}{place:04x}"
+    """The id of an output item ("msg", "rs", "ci", "fc", "ctc"), by its place among the items that are written, which
+    stands in hexadecimal behind the answer's key (`server.memory` reads it).
+    """
+    return f"{prefix}_{key_of(start)}{place:04x}"
 
 
-def _key_of(start: Start) -> str:
+def key_of(start: Start) -> str:
+    """What ids of a response's items are made of."""
     return start.request_id.rpartition("_")[2]

@@ -256,6 +256,8 @@ class ResponseWriter:
         """Closes what is open, and says how it ended, and what it cost."""
         frames = self._close_words() + b"".join([self._close_call(name) for name in list(self._calls)])
         response = response_of(self._request, self._answer, self._start)
+        if isinstance(event, Failed) and self._count < self._after:  # the client has seen what died with its server
+            self._count = self._after + 1
         return frames + self._frame(ENDS[response_status(self._request, self._answer)], {"response": response})
 
     # --- frames -------------------------------------------------------------------------------------------------------

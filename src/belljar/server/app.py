@@ -252,10 +252,12 @@ class App:
             await generate(work, dialect, request, self.service.answer(request, asked), asked.start)
 
     async def _begin(self, work: Work, dialect: Dialect, request: Request, asked: Asked) -> None:
-        """Have the answer written in the background; who streams looks on."""
+        """Have the answer written in the background; who streams looks on. What it costs is counted when it is over."""
         record = await self.service.begin(request, asked)
+        assert record.task is not None
+        record.task.add_done_callback(lambda _: self._count_answer(record))
         if request.stream:
-            await generate(work, dialect, request, self.service.memory.follow(record), record.start)
+            await generate(work, dialect, request, self.service.memory.follow(record), record.start, again=True)
         else:
             await _show(work, dialect, request, record)
 
@@ -360,6 +362,12 @@ class App:
         first = exchange.first_byte_at - exchange.started_at if exchange.first_byte_at is not None else None
         self.metrics.record(tally, exchange.status, seconds, first)
         log_request(exchange, tally, seconds)
+
+    def _count_answer(self, record: Record) -> None:
+        tally = Tally(dialect=record.asked.dialect)
+        for event in record.events:
+            tally.see(event)
+        self.metrics.record_answer(tally)
 
     def _sweep(self) -> None:
         """See to time-outs and heartbeats of all requests; goes on for as long as there are any."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
@@ -32,6 +32,7 @@ LIFETIME = 30 * 24 * 3600.0  # seconds
 MOST_RUNNING = 256  # answers that are written while nobody waits
 LEASE = 30.0  # seconds for which a server says that it lives; it says so three times as often
 LOOK_SECONDS = 0.5  # between looks at an answer that another server writes
+LARGE = 64 << 10  # bytes that take long enough to be read to keep others waiting
 KEY_DIGITS = 24  # of an id of an answer; ids of its items go on with their place
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class Memory:
         record = self._live.get(key_of(identity))
         if record is None or record.owner != owner or not record.request.keep:
             row = await self._store.answers.get(owner, key_of(identity))
-            record = self._record(row) if row is not None else None
+            (record,) = await self._records([row]) if row is not None else (None,)
         if record is None or dialect not in (None, record.asked.dialect):
             raise UnknownItem(f"there is no {identity[:80]!r} here; it may have expired", item=identity)
         return record
@@ -188,7 +189,7 @@ class Memory:
         except UnknownItem as error:
             raise UnknownItem(str(error), item=request.previous) from None
         await self._store.answers.touch([row.id for row in rows], time.time() + self._lifetime)
-        return [self._record(row) for row in rows]
+        return await self._records(rows)
 
     async def _conversation(self, request: Request) -> tuple[list[Mapping[str, object]], str | None]:
         """The items of a kept conversation, and the container that it has used last. Raises UnknownItem."""
@@ -231,6 +232,14 @@ class Memory:
             if rest := tuple(part for part in message.parts if not isinstance(part, ItemRef)):
                 messages.append(replace(message, parts=rest) if refs else message)
         return tuple(messages), seen
+
+    async def _records(self, rows: Sequence[AnswerRow]) -> list[Record]:
+        """Kept answers from the store. Large ones are read where nobody waits for it."""
+
+        def read() -> list[Record]:
+            return [self._record(row) for row in rows]
+
+        return read() if sum(row.size for row in rows) < LARGE else await asyncio.to_thread(read)
 
     def _record(self, row: AnswerRow) -> Record:
         """A kept answer from the store."""
@@ -287,7 +296,7 @@ class Memory:
             if len(self._tasks) >= self._most_running:
                 raise AtCapacity("at capacity: too many answers are being written in the background")
             record.add(Accepted())
-            await self._store.answers.add(record.as_row())
+            await self._put(record, self._store.answers.add)
         except BaseException:
             self._forget(record)
             await events.aclose()
@@ -320,19 +329,28 @@ class Memory:
             whole.events[-1] = failed or event
         if record.request.keep:
             put = self._store.answers.add if record.task is None else self._store.answers.save
-            failed = await _try(put(whole.as_row())) or failed
+            failed = await _try(self._put(whole, put)) or failed
         record.add(failed or event)
         return failed or event
+
+    @staticmethod
+    async def _put(record: Record, put: Callable[[AnswerRow], Awaitable[object]]) -> None:
+        """Store an answer. To pack a large one takes seconds: others are not to wait for that."""
+        await put(await asyncio.to_thread(record.as_row))
 
     async def _converse(self, record: Record) -> None:
         """Add question and answer to the conversation that they belong to. Raises UnknownItem."""
         assert record.request.conversation is not None
         dialect = self._keeping(record.asked.dialect)
-        items = dialect.write_items(record.asked.incoming, record.answer, record.start)
+
+        def write() -> list[tuple[str, bytes]]:
+            items = dialect.write_items(record.asked.incoming, record.answer, record.start)
+            return [(item.id, write_json(item.body)) for item in items]
+
         await self._store.conversations.append(
             record.owner,
             record.request.conversation,
-            [(item.id, write_json(item.body)) for item in items],
+            await asyncio.to_thread(write),
             container=record.container,
             expires=record.expires,
         )

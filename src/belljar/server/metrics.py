@@ -138,6 +138,12 @@ class Metrics:
             self._seconds.observe(seconds, tally.dialect, stream)
             if first_byte is not None:
                 self._first.observe(first_byte, tally.dialect, stream)
+        if tally.outcome == GONE:
+            self._gone.add(1)
+        self.record_answer(tally)
+
+    def record_answer(self, tally: Tally) -> None:
+        """Count what an answer that is over has cost."""
         for turn in tally.turns:
             self._record_turn(turn)
         for execution in tally.executions:
@@ -146,9 +152,7 @@ class Metrics:
         if tally.executions:
             self._wait.observe(tally.queue_seconds)
         if isinstance(tally.error, UpstreamError):
-            self._upstream.add(1, tally.outcome)
-        if tally.outcome == GONE:
-            self._gone.add(1)
+            self._upstream.add(1, error_word(tally.error))
 
     def write(self) -> bytes:
         """All of it, as Prometheus reads it."""

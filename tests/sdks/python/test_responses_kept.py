@@ -98,6 +98,26 @@ def test_counting_tokens(client: openai.OpenAI) -> None:
     usage = client.responses.create(model="test/thinks", input="Hello.").usage
     assert usage is not None
     assert counted.input_tokens == usage.input_tokens
+    model, words = "belljar/verbatim", "one two three"
+    kept = client.responses.create(model=model, input=words)
+    first, more = (
+        client.responses.input_tokens.count(model=model, input=words, **before).input_tokens
+        for before in ({}, {"previous_response_id": kept.id})
+    )
+    assert more == first * 2 + len(kept.output_text.split())
+    with pytest.raises(openai.BadRequestError, match="not found"):
+        client.responses.input_tokens.count(model=model, input=words, previous_response_id="resp_0")
+
+
+def test_what_nobody_waits_for_is_counted_once(client: openai.OpenAI, belljar: Belljar) -> None:
+    def turns() -> float:
+        lines = client.get("../metrics", cast_to=str).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("belljar_turns_total{"))
+
+    before = turns()
+    client.responses.create(model=VERBATIM, input="one", background=True)
+    assert [event.type for event in client.responses.create(model=VERBATIM, input="two", background=True, stream=True)]
+    belljar.until(lambda: turns() == before + 2)
 
 
 def test_what_cannot_be_gone_on_from(client: openai.OpenAI) -> None:
