@@ -33,6 +33,7 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+KEPT_SANDBOXES = 8  # idle interpreters of containers: a server of many tests would gather a crowd of them
 
 
 class Belljar:
@@ -103,7 +104,7 @@ def start_belljar(
             catalog = Catalog(
                 [UpstreamSettings(name="script", url=played.url, **upstream or {})], models, systems=systems()
             )
-            kept = Keep(**keep or {})
+            kept = Keep(**{"kept_sandboxes": KEPT_SANDBOXES} | dict(keep or {}))
             store = open_store(kept) if kept.data or kept.store else None
             service = Service(catalog, Pool(**stock), keep=kept, store=store)
             await service.start()

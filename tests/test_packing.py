@@ -106,6 +106,14 @@ def test_halves_of_surrogate_pairs() -> None:
     ]
 
 
+def test_integers_of_any_size() -> None:
+    told = {"kept": [2**64 - 1, -(2**63), True], "large": [10**30, -(10**400)]}
+    (shown,) = unpack(pack([CallShown(call="1", result=Result(data={"application/json": told, "image/png": b"\xff"}))]))
+    assert isinstance(shown, CallShown)
+    assert shown.result.json == {"kept": [2**64 - 1, -(2**63), True], "large": [1e30, float("-inf")]}
+    assert shown.result.png == b"\xff"
+
+
 def test_bytes_come_back() -> None:
     assert unsqueeze(squeeze(b"x" * 10_000)) == b"x" * 10_000
     assert len(squeeze(b"x" * 10_000)) < 200

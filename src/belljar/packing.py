@@ -1,11 +1,13 @@
 """Events and their parts as bytes, and back: what is kept of an answer.
 
-Promises: what was packed comes back equal, errors included (their class, words and attributes); what cannot be read
-raises ValueError; nothing is pickled. The form is MessagePack, compressed; its first byte tells its version.
+Promises: what was packed comes back equal, errors included (their class, words and attributes), but for text that is no
+UTF-8 and integers of more than 64 bits (`mended`); what cannot be read raises ValueError; nothing is pickled. The form
+is MessagePack, compressed; its first byte tells its version.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +19,7 @@ from belljar.errors import BelljarError, HostError
 from belljar.events import Event
 
 VERSION = b"\x01"
+LEAST, MOST = -(1 << 63), (1 << 64) - 1  # integers that MessagePack can say
 LARGEST = 1 << 30  # bytes of what was packed
 LEVEL = 1  # of zlib: what is kept is mostly text, and is written on the way to a client
 
@@ -25,7 +28,7 @@ def pack(events: Sequence[Event]) -> bytes:
     """The events as bytes."""
     try:
         content = _encoder.encode(list(events))
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, OverflowError):
         content = _encoder.encode(mended(msgspec.to_builtins(list(events), builtin_types=(bytes,), enc_hook=_write)))
     return VERSION + zlib.compress(content, LEVEL)
 
@@ -46,12 +49,24 @@ def unsqueeze(data: bytes) -> bytes:
 
 
 def mended(value: Any) -> Any:
-    """The same JSON-like value with "?" for halves of surrogate pairs, which a guest may print and UTF-8 cannot say."""
+    """The same JSON-like value as UTF-8 and MessagePack can say it, which a guest need not keep to: "?" for halves of
+    surrogate pairs, floats for integers of more than 64 bits.
+    """
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         return {mended(name): mended(inner) for name, inner in value.items()}
-    return [mended(inner) for inner in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [mended(inner) for inner in value]
+    return as_float(value) if isinstance(value, int) and not LEAST <= value <= MOST else value
+
+
+def as_float(value: int) -> float:
+    """The float next to it, infinity beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _inflate(data: bytes) -> bytes:

@@ -196,6 +196,10 @@ FIGURES: dict[str, tuple[str, Mapping[str, Any] | None]] = {
         "display(bundle(px.line(df.head(2), x='v', y='w')), raw=True)",
         {"type": "line", "x_ticks": [], "x_scale": "linear", **points(("Line 0", [[1.0, 1.0], [2.0, 4.0]]))},
     ),
+    "plotly, as people show it": (
+        "px.line(df.head(2), x='v', y='w').show()",
+        points(("Line 0", [[1.0, 1.0], [2.0, 4.0]])),
+    ),
     "plotly pie": ("display(bundle(px.pie(df, names='kind', values='v')), raw=True)", slices(a=108.0, b=252.0)),
     "plotly boxes": (
         "display(bundle(px.box(df, x='kind', y='v')), raw=True)",
@@ -237,7 +241,8 @@ def shown() -> dict[str, Result]:
 
 
 def test_figures_come_with_their_data(shown: dict[str, Result]) -> None:
-    assert {name for name, result in shown.items() if not (result.png or result.html)} == set()
+    figures = {"image/png", "text/html", "application/vnd.plotly.v1+json"}
+    assert {name for name, result in shown.items() if not figures & set(result.data)} == set()
     wanted = {name: fields for name, (_, fields) in FIGURES.items()}
     assert {name: of_interest(shown[name].chart, fields) for name, fields in wanted.items()} == wanted
 

@@ -156,6 +156,16 @@ async def test_the_same_name_twice_at_once(store: FileStore) -> None:
     assert len(await listed(store)) == 1
 
 
+async def test_one_key_cannot_take_the_uploads_of_others(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OWN_UPLOADS", 1)
+    upload = await store.begin("a", "f", "text/plain")
+    with pytest.raises(TooLarge, match="finish other uploads"):
+        await store.begin("a", "f", "text/plain")
+    await store.begin("b", "f", "text/plain")
+    await store.finish(upload)
+    await store.begin("a", "f", "text/plain")
+
+
 async def test_what_was_announced_is_held(store: FileStore) -> None:
     await store.begin("a", "f", "text/plain", size=100)
     with pytest.raises(TooLarge):

@@ -13,6 +13,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 from tests.servers import Belljar, start_belljar
 
+from belljar.dialects.attached import own_name
 from belljar.model import Container
 
 KEYS = ("first-key", "second-key")
@@ -101,10 +102,31 @@ def test_lists_have_pages_and_names(client: OpenAI) -> None:
     assert client.containers.list().data == []
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Makefile", "Makefile"),
+        (".env", ".env"),
+        ("my data (1).csv", "my data (1).csv"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\x\\日本.txt", "日本.txt"),
+        ("a\nb\0c\u202e.txt", "abc.txt"),
+        ("x" * 500 + ".csv", "x" * 116 + ".csv"),
+        ("é" * 100 + ".md", "é" * 58 + ".md"),
+        ("..", "file"),
+        ("a/", "file"),
+        ("", "file"),
+    ],
+)
+def test_names_of_files(given: str, name: str) -> None:
+    assert own_name(given) == name
+
+
 def test_files_go_in_and_come_out(belljar: Belljar, client: OpenAI) -> None:
     container = client.containers.create(name="files").id
     sent = client.containers.files.create(container, file=('täglich & "so".csv', b"a,b\n1,2\n", "text/csv"))
     assert sent.id.startswith("cfile_")
+    assert sent.path == '/mnt/data/täglich & "so".csv'
     assert (sent.object, sent.container_id, sent.bytes, sent.source) == ("container.file", container, 8, "user")
     assert client.containers.files.retrieve(sent.id, container_id=container).model_dump() == sent.model_dump()
     uploaded = client.files.create(file=("up.txt", b"uploaded"), purpose="user_data")

@@ -9,7 +9,7 @@ import pytest
 
 from belljar import ImageError, IsolationUnavailable, Limits, Pool
 from belljar.errors import AtCapacity, SandboxFailed
-from belljar.execution import Execution, FileInfo, GuestError, Outcome, Output, Result
+from belljar.execution import CHART, Execution, FileInfo, GuestError, Outcome, Output, Result
 from belljar.model import File
 from belljar.tools.python import NO_OUTPUT, RESTARTED, PythonTool, cut
 
@@ -117,6 +117,10 @@ TEXTS: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
         ["out", "err", "   a\n0  1"],
     ),
     "a traceback, after what was printed": ({"stdout": "a\n", "error": ERROR}, ["a", ERROR.traceback]),
+    "data is no picture": (
+        {"results": (Result(data={CHART: {"type": "line"}}),)},
+        ["[1 interactive figure shown as data; for a picture use matplotlib]"],
+    ),
     "pictures are counted": ({"results": (PLOT, PLOT, TABLE)}, ["   a\n0  1", "[2 images shown to the user]"]),
     "files are named": (
         {"files": (FileInfo(path="a.csv", size=1200, type="text/csv", modified=0.0),)},

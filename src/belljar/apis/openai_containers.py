@@ -12,7 +12,7 @@ from typing import Any
 
 from belljar.apis.base import Api, Download, Host
 from belljar.apis.openai_files import ROOTS, disposition, endpoint, refuse
-from belljar.dialects.attached import file_name, type_of
+from belljar.dialects.attached import own_name
 from belljar.dialects.base import Incoming, Reply, read_json, write_json
 from belljar.dialects.fields import filled, listing, mapping, maybe, member, one_of, text, whole
 from belljar.dialects.responses_listed import read_page, write_list
@@ -106,7 +106,7 @@ async def add_file(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes])
     most = host.containers.most_bytes
 
     async def open(given: str, media_type: str) -> None:
-        names.append(file_name(given, type_of(given, media_type)))
+        names.append(own_name(given))
 
     async def take(piece: bytes) -> None:
         data.extend(piece)

@@ -237,6 +237,13 @@ def safe_name(name: str) -> str:
     return _UNSAFE.sub("_", last).strip("._-")
 
 
+def own_name(given: str) -> str:
+    """The last part of a path as a client wrote it, without what no text shows; "file" where nothing is left."""
+    last = "".join(c for c in re.split(r"[/\\]", given)[-1] if c.isprintable())
+    name = "".join(_split(last.strip()))
+    return name if name.strip(".") else "file"
+
+
 def file_name(given: str, media_type: str) -> str:
     """A name for the sandbox, after the one that a client gave to its file, with an ending."""
     stem, ending = _split(safe_name(given))

@@ -21,6 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from belljar.dialects.attached import own_name
 from belljar.errors import AtCapacity, BadRequest, BelljarError, Expired, TooLarge, UnknownItem
 from belljar.execution import FileInfo
 from belljar.model import Container, new_id
@@ -458,7 +459,7 @@ class Containers:
 
 def path_of(upload: FileRow) -> str:
     """Where an uploaded file lies in a container, as at OpenAI."""
-    return f"file-{upload.id}-{upload.name}"
+    return f"file-{upload.id}-{own_name(upload.title or upload.name)}"
 
 
 def _announce(upload: FileRow) -> FileInfo:

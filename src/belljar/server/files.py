@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 PATIENCE = 3600.0  # seconds without a further piece, after which an upload is forgotten
 MOST_UPLOADS = 1000  # of all owners, at once
+MOST_OWN_UPLOADS = 250  # of one of them, so that none shuts out the others
 MOST_PARTS = 10_000  # of one upload
 PIECE = 1 << 20  # bytes that are written at once
 PURPOSE = "user_data"  # of files whose client named none
@@ -126,7 +127,8 @@ class FileStore:
     ) -> Upload:
         """A file that is still to come; `lifetime` in seconds. Raises TooLarge; BadRequest: `file_id` is taken."""
         self._sweep()
-        if len(self._uploads) >= MOST_UPLOADS:
+        own = sum(upload.owner == owner for upload in self._uploads.values())
+        if len(self._uploads) >= MOST_UPLOADS or own >= MOST_OWN_UPLOADS:
             raise TooLarge("there is no room for more files; finish other uploads first")
         identity, now = new_id(""), time.time()
         upload = Upload(

@@ -11,7 +11,7 @@ import msgspec
 
 
 class AnswerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A kept answer. `path`, `query` and `body` (packed) are the request as it came; `events` (packed) the answer.
+    """A kept answer. `path` and `body` (packed) are the request as it came; `events` (packed) the answer.
 
     `previous` is the id of the answer that it goes on from. `ended` False: it is being written by a server that renews
     `lease`, the time until which it surely lives.

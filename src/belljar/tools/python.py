@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from belljar.errors import BelljarError
-from belljar.execution import WORK_FOLDER, Event, Execution, Outcome
+from belljar.execution import CHART, WORK_FOLDER, Event, Execution, Outcome
 from belljar.model import File, Function
 from belljar.partial import read_code
 from belljar.sandbox.base import Session, Source
@@ -174,6 +174,10 @@ def _notes(execution: Execution) -> list[str]:
     """What a person would see beside the text."""
     images = sum(any(kind in result.data for kind in IMAGE_KINDS) for result in execution.results)
     notes = [f"[{images} image{'s' * (images != 1)} shown to the user]"] if images else []
+    seen = (*IMAGE_KINDS, "text/plain")
+    drawn = sum(CHART in result.data and not any(kind in result.data for kind in seen) for result in execution.results)
+    if drawn:
+        notes.append(f"[{drawn} interactive figure{'s' * (drawn != 1)} shown as data; for a picture use matplotlib]")
     if execution.files:
         named = [f"{WORK_FOLDER}/{info.path} ({info.size:,} bytes)" for info in execution.files[:LISTED_FILES]]
         names, more = cut(", ".join(named), LISTED_CHARACTERS), len(execution.files) - LISTED_FILES
