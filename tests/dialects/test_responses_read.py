@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 
 from belljar.dialects.base import Incoming, KeepingDialect, Reply, Start
+from belljar.dialects.openai_errors import SHAPES
 from belljar.dialects.responses import ALIAS, BASES, DIALECT, QWEN, Responses
-from belljar.dialects.responses_errors import SHAPES, error_object, place_of
+from belljar.dialects.responses_errors import error_object, place_of
 from belljar.dialects.responses_fields import FIELDS, INCLUDES, QWEN_FIELDS, REFUSED
 from belljar.dialects.responses_input import ITEMS, NOT_RUN, UNAVAILABLE_ITEMS, UNTOLD
 from belljar.dialects.responses_listed import PREFIXES

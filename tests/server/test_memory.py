@@ -542,6 +542,18 @@ async def test_closing_ends_everything(memory: Memory) -> None:
     assert isinstance(found.answer.error, ShuttingDown)
 
 
+async def test_half_of_them_is_left_to_others(store: Store) -> None:
+    memory = over(store, most_running=4)
+    for owner in ("a", "a", "b"):
+        await memory.play(begin(memory, request(background=True, owner=owner)), played([asyncio.Event()]))
+    with pytest.raises(AtCapacity):
+        await memory.play(begin(memory, request(background=True, owner="a")), played(answer()))
+    await memory.play(begin(memory, request(background=True, owner="b")), played([asyncio.Event()]))
+    with pytest.raises(AtCapacity):
+        await memory.play(begin(memory, request(background=True, owner="c")), played(answer()))
+    await memory.close()
+
+
 async def test_there_are_only_so_many(store: Store) -> None:
     memory = over(store, most_running=1)
     await memory.play(begin(memory, request(background=True)), played([asyncio.Event()]))

@@ -2,84 +2,28 @@
 response that has failed.
 
 Promises: all four fields are always there; places are written as OpenAI writes them ("input[0].content[1].type"), ids
-with the prefixes that they have on the wire. The official SDKs send a request again after 408, 409, 429 and 5xx, unless
-`x-should-retry` says otherwise: it says so where that would only repeat what took too long, or what this host cannot.
+with the prefixes that they have on the wire.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
 from typing import Any
 
+from belljar.dialects import openai_errors
 from belljar.dialects.base import Reply, write_json
+from belljar.dialects.openai_errors import INVALID, Fault, headers_of, shape_of
 from belljar.dialects.responses_settings import CONVERSATION_PREFIX, settings_of
-from belljar.errors import (
-    AtCapacity,
-    BelljarError,
-    Cancelled,
-    ClientError,
-    Forbidden,
-    FormatFailed,
-    HostError,
-    SandboxFailed,
-    SessionClosed,
-    ShuttingDown,
-    TooLarge,
-    ToolUseFailed,
-    TooSlow,
-    Unauthorized,
-    UnknownItem,
-    UnknownModel,
-    UnknownPath,
-    UnsupportedEncoding,
-    UpstreamError,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-    WrongMethod,
-)
+from belljar.errors import BelljarError, ClientError, UnknownItem, UnknownModel, UpstreamRefused
 from belljar.model import Request
 
-INVALID = "invalid_request_error"
 SERVER = "server_error"
 LIMIT = "rate_limit_error"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """An error's `type` and `code`; `again` False tells clients not to repeat the request."""
-
-    type: str
-    code: str | None = None
-    again: bool = True
-
-
-SHAPES: dict[type[BelljarError], Shape] = {
-    BelljarError: Shape(SERVER),
-    ClientError: Shape(INVALID),
-    Unauthorized: Shape(INVALID, "invalid_api_key"),
-    Forbidden: Shape("permission_error", "forbidden"),
-    UnknownPath: Shape(INVALID, "unknown_url"),
-    UnknownModel: Shape(INVALID, "model_not_found"),
-    UnknownItem: Shape(INVALID),
-    Cancelled: Shape(INVALID, "cancelled"),
-    WrongMethod: Shape(INVALID, "method_not_allowed"),
-    TooSlow: Shape(INVALID, "request_timeout"),
-    SessionClosed: Shape(INVALID, "session_closed"),
-    TooLarge: Shape(INVALID, "request_too_large"),
-    UnsupportedEncoding: Shape(INVALID, "unsupported_encoding"),
-    ToolUseFailed: Shape(INVALID, "tool_use_failed"),
-    FormatFailed: Shape(INVALID, "json_validate_failed"),
-    AtCapacity: Shape(SERVER, "capacity_exceeded"),
-    ShuttingDown: Shape(SERVER, "shutting_down"),
-    HostError: Shape(SERVER, again=False),
-    SandboxFailed: Shape(SERVER, "sandbox_failed"),
-    UpstreamError: Shape(SERVER, "upstream_failed"),
-    UpstreamRefused: Shape(INVALID),
-    UpstreamUnavailable: Shape(SERVER, "upstream_unavailable"),
-    UpstreamTimeout: Shape(SERVER, "upstream_timeout", again=False),
+TYPES = {
+    Fault.CLIENT: INVALID,
+    Fault.FORBIDDEN: "permission_error",
+    Fault.SERVER: SERVER,
+    Fault.UPSTREAM: SERVER,
 }
 REFUSALS = {401: "authentication_error", 403: "permission_error", 429: LIMIT}  # types of an upstream's, if unsaid
 FAILED_CODE = "server_error"  # of a response that has failed, where nothing says more
@@ -101,26 +45,23 @@ _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 
 def write_error(error: BelljarError, request: Request | None, request_id: str = "") -> Reply:
     """An error as a whole response."""
-    headers = {} if _shape_of(error).again else {"x-should-retry": "false"}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     body: dict[str, Any] = {"error": error_body(error, request)}
     if settings_of(request).qwen and request_id:
         body["request_id"] = request_id
-    return Reply(status=status_of(error, request), body=write_json(body), headers=headers)
+    return Reply(status=status_of(error, request), body=write_json(body), headers=headers_of(error))
 
 
 def status_of(error: BelljarError, request: Request | None = None) -> int:
     """The HTTP status: the error's own, but for a response that a request wants to go on from."""
     if isinstance(error, UnknownItem) and _is_previous(error, request):
         return 400
-    return error.status if 400 <= error.status <= 599 else 502
+    return openai_errors.status_of(error)
 
 
 def error_body(error: BelljarError, request: Request | None = None) -> dict[str, Any]:
     """What stands under "error"; `request`, where it could be read, tells what an unknown id was meant for."""
-    shape = _shape_of(error)
-    kind, code = shape.type, getattr(error, "code", None)
+    shape = shape_of(error)
+    kind, code = TYPES[shape.fault], getattr(error, "code", None)
     if isinstance(error, UpstreamRefused):
         kind = error.kind or REFUSALS.get(error.status, INVALID if error.status < 500 else SERVER)
     told = {
@@ -132,7 +73,7 @@ def error_body(error: BelljarError, request: Request | None = None) -> dict[str,
     if isinstance(error, UnknownModel):
         told["param"] = "model"
     if isinstance(error, UnknownItem):
-        told |= _gone(error, request)
+        told |= {"code": None} | _gone(error, request)
     if told["code"] is None and settings_of(request).qwen and isinstance(error, ClientError):
         told["code"] = QWEN_CODE
     return _placed(told)
@@ -143,11 +84,6 @@ def error_object(error: BelljarError) -> dict[str, Any]:
     told = error_body(error)
     code = FAILED_CODES.get(error.status) or (REFUSED_CODE if told["type"] == INVALID else FAILED_CODE)
     return {"code": told["code"] or code, "message": told["message"], "type": told["type"]}
-
-
-def _shape_of(error: BelljarError) -> Shape:
-    """The entry of the nearest class in SHAPES."""
-    return next(SHAPES[kind] for kind in type(error).__mro__ if kind in SHAPES)
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

@@ -259,6 +259,13 @@ class Memory:
 
     # --- keeping ---
 
+    def _is_crowded(self, owner: str) -> bool:
+        """Whether nothing more can be written in the background, for this owner: a half is left to the others."""
+        if len(self._tasks) >= self._most_running:
+            return True
+        own = sum(record.owner == owner and record.task is not None for record in self._live.values())
+        return bool(owner) and own >= max(1, self._most_running // 2)
+
     def open(self, asked: Asked, request: Request) -> Record:
         """Begin to keep an answer. It ends in `tape` or `play`."""
         record = Record(asked=asked, request=request, expires=time.time() + self._lifetime)
@@ -293,7 +300,7 @@ class Memory:
     async def play(self, record: Record, events: AsyncGenerator[Event, None]) -> None:
         """Let an answer be written while nobody waits; it is in the store when this returns. Raises AtCapacity."""
         try:
-            if len(self._tasks) >= self._most_running:
+            if self._is_crowded(record.owner):
                 raise AtCapacity("at capacity: too many answers are being written in the background")
             record.add(Accepted())
             await self._put(record, self._store.answers.add)

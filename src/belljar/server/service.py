@@ -103,8 +103,11 @@ class Service:
                 yield event
 
     async def begin(self, request: Request, asked: Asked) -> Record:
-        """Have an answer written while nobody waits. Raises UnknownModel, UnknownItem, BadRequest, AtCapacity."""
-        whole = await self.memory.extend(request, asked.dialect)
+        """Have an answer written while nobody waits. Raises UnknownModel, UnknownItem, BadRequest, AtCapacity.
+
+        The model is asked for a stream, so that who looks on sees what there is.
+        """
+        whole = replace(await self.memory.extend(request, asked.dialect), stream=True)
         await self._models(whole)
         record = self.memory.open(asked, request)
         await self.memory.play(record, self.answer(whole))
