@@ -291,7 +291,8 @@ finally:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "belljar.cli.main", "bench", "server", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110)
+    small = {"BELLJAR_SERVE_ZYGOTES": "1", "BELLJAR_SERVE_READY": "2"}
+    return subprocess.run(command, env=os.environ | small, capture_output=True, text=True, timeout=110)
 
 
 def has_image() -> bool:

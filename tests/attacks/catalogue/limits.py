@@ -222,7 +222,7 @@ COUNTS = (
     _ends(
         "zombie_bomb",
         "children that nobody waits for",
-        ("error", "killed"),
+        ("error", "killed", "timeout"),
         "while True:\n    if os.fork() == 0: os._exit(0)",
         PROCESSES,
     ),
