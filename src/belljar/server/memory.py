@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from belljar.dialects.base import Dialect, Incoming, KeepingDialect, Start, write_json
 from belljar.errors import AtCapacity, BadRequest, BelljarError, Cancelled, HostError, ShuttingDown, UnknownItem
-from belljar.events import Accepted, Answer, Event, Failed, Finished, Fold, Housed
+from belljar.events import Accepted, Answer, CallClosed, Event, Failed, Finished, Fold, Housed
 from belljar.model import Container, ItemRef, Message, Request, Role
 from belljar.packing import pack, squeeze, unpack, unsqueeze
 from belljar.server.recall import check_results, messages_of, shown_items
@@ -33,6 +33,7 @@ MOST_RUNNING = 256  # answers that are written while nobody waits
 LEASE = 30.0  # seconds for which a server says that it lives; it says so three times as often
 LOOK_SECONDS = 0.5  # between looks at an answer that another server writes
 LARGE = 64 << 10  # bytes that take long enough to be read to keep others waiting
+FEW_BYTES = 200  # that an event is reckoned at
 KEY_DIGITS = 24  # of an id of an answer; ids of its items go on with their place
 log = logging.getLogger(__name__)
 
@@ -342,8 +343,8 @@ class Memory:
 
     @staticmethod
     async def _put(record: Record, put: Callable[[AnswerRow], Awaitable[object]]) -> None:
-        """Store an answer. To pack a large one takes seconds: others are not to wait for that."""
-        await put(await asyncio.to_thread(record.as_row))
+        """Store an answer. To pack a large one may take seconds: others are not to wait for that."""
+        await put(await asyncio.to_thread(record.as_row) if _may_be_large(record) else record.as_row())
 
     async def _converse(self, record: Record) -> None:
         """Add question and answer to the conversation that they belong to. Raises UnknownItem."""
@@ -444,6 +445,13 @@ def key_of(identity: str) -> str:
 def _says_something(events: Iterable[Event]) -> bool:
     """Whether a client has been shown anything of an answer that has failed."""
     return any(not isinstance(event, Housed | Failed) for event in events)
+
+
+def _may_be_large(record: Record) -> bool:
+    """Whether packing it is worth a thread: a large body, many events, or what code has shown."""
+    if len(record.asked.incoming.body) + FEW_BYTES * len(record.events) > LARGE:
+        return True
+    return any(isinstance(event, CallClosed) for event in record.events)
 
 
 async def _try(work: Awaitable[object]) -> Failed | None:
