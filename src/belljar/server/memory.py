@@ -449,9 +449,10 @@ def _says_something(events: Iterable[Event]) -> bool:
 
 def _may_be_large(record: Record) -> bool:
     """Whether packing it is worth a thread: a large body, many events, or what code has shown."""
-    if len(record.asked.incoming.body) + FEW_BYTES * len(record.events) > LARGE:
+    if any(isinstance(event, CallClosed) for event in record.events):
         return True
-    return any(isinstance(event, CallClosed) for event in record.events)
+    text = sum(FEW_BYTES + len(getattr(event, "text", "")) for event in record.events)
+    return len(record.asked.incoming.body) + text > LARGE
 
 
 async def _try(work: Awaitable[object]) -> Failed | None:
