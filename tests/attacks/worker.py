@@ -42,9 +42,11 @@ def main(user: str, profile: str, folder: str) -> None:
 
 
 def _become(user: str, folder: Path) -> None:
+    images = home()  # before HOME is another one, as an ordinary user's images are in it
     os.environ["HOME"], os.environ["TMPDIR"] = str(folder / "home"), str(folder / "tmp")
+    os.environ["BELLJAR_HOME"] = str(images)
     if user == "user" and os.geteuid() == 0:
-        os.environ["BELLJAR_HOME"], images = str(folder / "images"), home()
+        os.environ["BELLJAR_HOME"] = str(folder / "images")
         confine.become_user(images, folder / "images")
     if user == "docker":
         confine.become_container()
