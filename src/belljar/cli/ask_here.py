@@ -22,7 +22,7 @@ from belljar.model import Request
 from belljar.sandbox.base import Limits
 from belljar.sandbox.pool import Pool
 from belljar.sandbox.session import GuestSession
-from belljar.server.service import Service
+from belljar.server.answerer import Answerer
 from belljar.upstream.catalog import Catalog
 from belljar.upstream.discover import describe, find_upstreams
 from belljar.upstream.settings import ModelSettings, UpstreamSettings
@@ -76,7 +76,7 @@ class Here:
         self._pool = OwnPool(
             settings.image, limits=settings.limits, profile=settings.profile, ready=0, zygotes=1, preload=()
         )
-        self._service: Service | None = None
+        self._answerer: Answerer | None = None
 
     @property
     def session(self) -> GuestSession | None:
@@ -94,7 +94,7 @@ class Here:
             upstreams = await find_upstreams(os.environ)
             notes += [f"found {describe(upstream)}" for upstream in upstreams]
         catalog = _catalog(upstreams, settings.sources.models)
-        self._service = Service(catalog, self._pool, Budget(calls=settings.max_calls) if settings.max_calls else None)
+        self._answerer = Answerer(catalog, self._pool, Budget(calls=settings.max_calls) if settings.max_calls else None)
         await catalog.start()
         if model is None:
             model = _default(catalog)
@@ -103,15 +103,15 @@ class Here:
 
     async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """The answer, as it comes. Ends in one Finished or Failed."""
-        assert self._service is not None
-        async with aclosing(self._service.answer(request)) as events:
+        assert self._answerer is not None
+        async with aclosing(self._answerer.answer(request)) as events:
             async for event in events:
                 yield event
 
     async def close(self) -> None:
         """End the sandbox and every connection."""
-        if self._service is not None:
-            await self._service.close()
+        if self._answerer is not None:
+            await self._answerer.close()
         else:
             await self._pool.close()
 
