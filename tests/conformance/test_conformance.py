@@ -121,4 +121,6 @@ def test_javascript(belljar: Belljar, name: str, sdk: str) -> None:
     cancelled = len(belljar.upstream.cancelled)
     assert not ask_in_javascript(name, sdk, belljar.url)
     belljar.until(lambda: belljar.in_use == belljar.upstream.playing == 0, 1.0)
-    assert len(belljar.upstream.cancelled) == cancelled + 2  # it left twice: in mid-stream, and without one
+    # It left twice: in mid-stream, when a turn was under way for sure; and without one after a second, when on a
+    # crowded machine the code may still have been running, so that there was no turn to give up.
+    assert cancelled + 1 <= len(belljar.upstream.cancelled) <= cancelled + 2

@@ -748,6 +748,12 @@ def test_links_may_have_no_more_than_their_spaces_written_as_urls_do() -> None:
     assert citations(text, events) == [("für alle.csv", 4, len(text) - 1)]
 
 
+def test_a_file_whose_name_is_no_utf_8_is_no_error() -> None:
+    file = FileInfo(path="\udcff.csv", size=1, type="text/csv", modified=1.0, id="aa")
+    events = [Housed(container="f" * 24, files=(file,)), *turn(0, TextDelta(text="x")), Finished(finish=Finish.STOP)]
+    assert citations("x", events) == []
+
+
 def test_what_code_makes_later_is_not_cited_before() -> None:
     events: list[Event] = [
         HOUSED,

@@ -6,6 +6,7 @@ Most run over a session that executes the code in this process, with a dictionar
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from belljar.errors import (
     BelljarError,
     Expired,
     FileError,
+    HostError,
     SandboxFailed,
     SessionClosed,
     TooLarge,
@@ -26,6 +28,7 @@ from belljar.errors import (
 )
 from belljar.execution import Event, Execution, FileInfo, Output, Result
 from belljar.model import Container
+from belljar.sandbox.watchdog import processor_seconds
 from belljar.server import container_files, container_lease
 from belljar.server.container_lease import Lease
 from belljar.server.containers import IDLE, RESTARTED, Containers
@@ -482,6 +485,107 @@ async def test_too_many_files_are_told_of(world: World, monkeypatch: pytest.Monk
     assert (second.stderr, await world.kept(world.last)) == ("", {"0": b"new", "1": b"", "2": b""})
 
 
+async def test_files_that_are_too_large_together_are_not_even_written(world: World) -> None:
+    first = await world.run("for n in range(9): files[str(n)] = bytes(400 << 10)")
+    assert first.stderr == "[7 files were not kept: a container keeps 1,048,576 bytes of them]\n"
+    assert sorted(await world.kept(world.last)) == ["0", "1"]
+    assert len(list(world.store.blobs.names())) == 2
+    second = await world.run("del files['0']; files['1'] = b''", world.last)
+    assert second.stderr == ""
+    assert sorted(await world.kept(world.last)) == ["1", "2", "3"]
+
+
+async def test_files_in_the_place_of_others_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_files, "MOST_FILES", 2)
+    await world.run("files['a'] = files['b'] = b''")
+    second = await world.run("files.clear(); files['c'] = files['d'] = b''", world.last)
+    assert (second.stderr, sorted(await world.kept(world.last))) == ("", ["c", "d"])
+
+
+async def test_a_path_that_no_index_takes_is_told_of(world: World) -> None:
+    first = await world.run("files['/'.join(['f' * 250] * 5)] = files['a'] = b''")
+    assert first.stderr == "[1 files were not kept: a container keeps none of paths over 1,024 bytes]\n"
+    assert list(await world.kept(world.last)) == ["a"]
+
+
+async def test_files_that_grow_while_they_are_read_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read_file(self: FakeSession, path: str) -> bytes:
+        return bytes(700 << 10)
+
+    monkeypatch.setattr(FakeSession, "read_file", read_file)
+    await world.run("for n in range(9): files[str(n)] = b'small'")
+    assert len(await world.kept(world.last)) == len(list(world.store.blobs.names())) == 1
+
+
+async def test_what_cannot_be_written_leaves_no_blob(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, asked = world.store.blobs.write, []
+
+    async def fail(data: bytes) -> str:
+        asked.append(len(data))
+        if len(asked) > 1:
+            raise HostError("the disk is full")
+        return await write(data)
+
+    monkeypatch.setattr(world.store.blobs, "write", fail)
+    first = await world.run("for n in range(3): files[str(n)] = b''")
+    assert "the disk is full" in first.stderr
+    assert (len(asked), list(world.store.blobs.names())) == (3, [])
+
+
+async def test_a_file_that_cannot_be_restored_is_told_of_and_stays(world: World) -> None:
+    await world.run("files['a'] = b'1'; files['forbidden'] = b'2'")
+    await world.restart()
+    second = await world.run("say = str(sorted(files))", world.last)
+    assert second.stdout == "['a']"
+    assert second.stderr == RESTARTED + "[1 files could not be restored, and are not here]\n"
+    assert await world.kept(world.last) == {"a": b"1", "forbidden": b"2"}
+    await world.run("files['forbidden'] = b'3'", world.last)
+    await world.run("del files['forbidden']", world.last)
+    assert await world.kept(world.last) == {"a": b"1"}
+
+
+async def test_a_file_does_not_take_the_place_of_a_folder(world: World) -> None:
+    await world.run("files['d/x'] = b''")
+    await world.restart()
+    row = await world.containers.find(ME, world.last)
+    with pytest.raises(FileError):
+        await world.containers.add_file(row, "d", b"")
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+async def test_a_client_that_leaves_while_a_file_is_changed_leaves_no_half(world: World, deleting: bool) -> None:
+    await world.run("files['a'] = b'1'")
+    row = await world.containers.find(ME, world.last)
+    (file,) = await world.store.containers.files(row.id)
+
+    async def change(number: int) -> None:
+        if deleting:
+            await world.containers.delete_file(row, file.id)
+        else:
+            await world.containers.add_file(row, f"b{number}", b"22")
+
+    for steps in range(6):
+        work = asyncio.create_task(change(steps))
+        await asyncio.sleep(steps * 0.0005)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    await world.containers.add_file(row, "last", b"")  # after what is still under way
+    kept = await world.run("say = str(sorted(files))", world.last)
+    rows = await world.store.containers.files(row.id)
+    assert kept.stdout == str(sorted(each.path for each in rows))
+    assert {each.blob for each in rows} == set(world.store.blobs.names())
+
+
+async def test_an_upload_that_cannot_be_there_does_not_cost_the_variables(world: World) -> None:
+    await world.run("x = 1")
+    upload = await world.uploads.add(ME, "u.csv", "text/csv", b"12")
+    source = await world.containers.source(ME, Container(id=world.last, files=(upload.id,)))
+    await world.uploads.delete(ME, upload.id)
+    with pytest.raises(BadRequest):
+        await source.acquire()
+    assert (await world.run("say = str(x)", world.last)).stdout == "1"
+
+
 async def test_what_the_store_has_no_room_for_is_told_of(worlds: Any) -> None:
     world = worlds(room=Room(owner_files_bytes=10, files_bytes=100))
     await world.run("files['a'] = b'1'")
@@ -698,6 +802,14 @@ async def test_a_file_that_cannot_be_put_there_is_an_error_and_leaves_no_lease(w
     assert await world.kept(world.last) == {"a": b"1"}
 
 
+def test_what_children_computed_that_have_ended_counts() -> None:
+    code = "(n=0; while [ $((n+=1)) -lt 200000 ]; do :; done); echo; read n"
+    with subprocess.Popen(["/bin/sh", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert processor_seconds([process.pid])[0] > 0.02
+
+
 # --- with real sandboxes ----------------------------------------------------------------------------------------------
 
 
@@ -707,8 +819,9 @@ async def check_calm(world: World) -> None:
     calm = world.last
     await world.run("import threading\nthreading.Thread(target=lambda: [n for n in iter(int, 1)]).start()")
     busy = world.last
+    await asyncio.sleep(0.2)  # what the executions themselves took is over
     await world.containers.sweep()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.8)
     await world.containers.sweep()
     assert (await world.run("pass", busy)).stderr == RESTARTED
     assert (await world.run("x", calm)).text == "1"

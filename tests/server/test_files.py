@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,12 @@ import pytest
 from belljar.errors import BadRequest, ClientError, TooLarge, UnknownItem
 from belljar.model import File, FileRef, Image, Request
 from belljar.server import files as module
-from belljar.server.files import FileStore
+from belljar.server.files import FileStore, Upload
 from belljar.server.settings import Keep
 from belljar.store.rows import FileRow
 from belljar.store.store import Room, Store
 
-ROOM = Room(owner_files_bytes=150, files_bytes=250, files=4)
+ROOM = Room(owner_files_bytes=150, files_bytes=250, files=16)  # four for each owner
 KEEP = Keep(keep_file=100, keep_hours=48)
 LIFETIME = 48 * 3600.0
 
@@ -278,3 +279,35 @@ async def test_closing_forgets_uploads_and_keeps_files(kept: Store, store: FileS
     with pytest.raises(UnknownItem):
         store.upload(upload.id)
     assert await FileStore(kept, KEEP).get("a", file.id) == file
+
+
+async def begun(store: Store, pieces: int) -> tuple[FileStore, Upload, list[Upload]]:
+    """An upload whose parts have come."""
+    files = FileStore(store)
+    upload = await files.begin("me", "big", "text/plain", size=pieces * module.PIECE)
+    parts = [await files.begin_part(upload) for _ in range(pieces)]
+    for part in parts:
+        await files.append_part(upload, part, bytes(module.PIECE))
+    return files, upload, parts
+
+
+async def test_an_upload_that_is_being_completed_is_not_ended_by_asking_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    files, upload, parts = await begun(store, 4)
+    names = [part.id for part in parts]
+    first = asyncio.create_task(files.join(upload, names))
+    await asyncio.sleep(0)
+    with pytest.raises(BadRequest, match="already"):
+        await files.join(upload, names)
+    await first
+    assert (await files.finish(upload)).size == 4 * module.PIECE
+    await store.close()
+
+
+async def test_an_upload_that_is_cancelled_while_it_is_completed_is_unknown(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    files, upload, parts = await begun(store, 2)
+    parts[1].path.unlink()
+    with pytest.raises(UnknownItem):
+        await files.join(upload, [part.id for part in parts])
+    await store.close()

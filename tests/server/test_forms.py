@@ -53,6 +53,13 @@ async def test_cut_anywhere() -> None:
         assert b"".join(sink.taken) == FILE
 
 
+async def test_fields_of_the_same_name_are_counted() -> None:
+    part = b'--xy\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+    assert (await read(part * forms.MOST_FIELDS + b"--xy--\r\n"))[0] == {"a": ""}
+    with pytest.raises(BadRequest, match="more than"):
+        await read(part * (forms.MOST_FIELDS + 1) + b"--xy--\r\n")
+
+
 async def test_byte_by_byte() -> None:
     sink = Sink()
     await read_form(KIND, cut(bytes([byte]) for byte in FORM), "file", sink.open, sink.take)

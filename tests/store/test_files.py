@@ -116,6 +116,20 @@ async def test_what_is_too_much_is_refused(place: Place, room: dict[str, Any], s
     await store.files.add(rows[-1])
 
 
+async def test_a_quarter_for_each_owner(place: Place) -> None:
+    store = await place.open(files=8, containers=8)
+    for owner, most in (("ann", 2), ("ben", 2), ("", 4)):
+        for _ in range(most):
+            await store.files.add(await file(store, place.clock, owner))
+            await store.containers.add(container(place.clock, owner))
+        if owner:  # who is the only one, as there are no keys, may have all
+            with pytest.raises(TooLarge):
+                await store.files.add(await file(store, place.clock, owner))
+            with pytest.raises(TooLarge):
+                await store.containers.add(container(place.clock, owner))
+    assert (await store.files.held(None))[1] == 8
+
+
 # --- in containers ----------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +268,7 @@ async def test_a_deleted_container_takes_its_files_along(store: Store, place: Pl
 
 
 async def test_expired_containers_make_room_for_new_ones(place: Place) -> None:
-    store = await place.open(containers=2)
+    store = await place.open(containers=8)  # two for each owner
     old, _ = await kept(store, place, idle=5.0), await kept(store, place)
     with pytest.raises(TooLarge):
         await kept(store, place)

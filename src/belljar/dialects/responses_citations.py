@@ -120,7 +120,7 @@ def _as_links(path: str) -> Iterator[tuple[str, str]]:
 
 def _spellings(path: str) -> tuple[str, ...]:
     """How models write a path in a link: as it is, without spaces, or as an URL has it."""
-    return path, path.replace(" ", "%20"), quote(path)
+    return path, path.replace(" ", "%20"), quote(path, errors="surrogateescape")
 
 
 def _as_paths(path: str) -> Iterator[tuple[str, str]]:

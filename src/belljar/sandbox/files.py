@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from belljar.errors import FileError
 from belljar.execution import FileInfo
 from belljar.guest import kernel
+from belljar.sandbox.threads import in_thread
 
 RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -25,6 +26,7 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 MAX_DEPTH = 32
 MAX_ENTRIES = 20_000
+MANY = 200
 CHUNK = 1 << 20
 
 Snapshot = dict[str, tuple[int, int, int]]  # path -> inode, size in bytes, mtime in ns
@@ -53,12 +55,13 @@ def read(folder: int, path: str, limit: int) -> bytes:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise FileError(f"{path}: no regular file")
-        data = bytearray()
-        while chunk := os.read(fd, CHUNK):
-            data += chunk
-            if len(data) > limit:
+        pieces, size = [], 0  # most often one: copies of a large file would hold Python's lock for long
+        while piece := os.read(fd, min(max(status.st_size - size, CHUNK), limit) + 1):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
                 raise FileError(f"{path}: over {limit:,} bytes")
-        return bytes(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def write(folder: int, path: str, data: bytes, owner: int | None = None) -> None:
@@ -130,6 +133,11 @@ def describe(files: Snapshot, since: Snapshot | None = None) -> tuple[FileInfo, 
         for path, (inode, size, modified) in sorted(files.items())
         if since is None or since.get(path) != (inode, size, modified)
     )
+
+
+async def describe_many(files: Snapshot, since: Snapshot | None = None) -> tuple[FileInfo, ...]:
+    """The same, of which many are described in a thread."""
+    return describe(files, since) if len(files) < MANY else await in_thread(describe, files, since)
 
 
 def guess_type(path: str) -> str:

@@ -208,7 +208,7 @@ class GuestSession:
     async def list_files(self) -> tuple[FileInfo, ...]:
         """All regular files below the working folder. Raises SessionClosed."""
         self._check_open()
-        return files.describe(await self._snapshot())
+        return await files.describe_many(await self._snapshot())
 
     async def close(self) -> None:
         """End the session and everything in it. Never raises; goes on when it is cancelled; may be called again."""
@@ -282,7 +282,7 @@ class GuestSession:
             stderr=err.text(),
             results=tuple(run.results),
             error=error,
-            files=files.describe(self._known, before),
+            files=await files.describe_many(self._known, before),
             duration=duration,
             stdout_bytes=out.written,
             stderr_bytes=err.written,

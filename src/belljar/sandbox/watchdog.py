@@ -174,16 +174,18 @@ def resident_bytes(pid: int) -> int:
 
 
 def processor_seconds(pids: Sequence[int]) -> list[float]:
-    """What each of these processes has used of processors, with all that are below it now, in seconds. It blocks."""
+    """What each of these processes has used of processors, with all that are below it now or were waited for, in
+    seconds. Not seen are those that ended without being waited for. It blocks.
+    """
     table = parents()
     return [sum(map(_ticks, (pid, *descendants(pid, table)))) / os.sysconf("SC_CLK_TCK") for pid in pids]
 
 
 def _ticks(pid: int) -> int:
-    """User and system time of all its threads, in clock ticks; 0 where it has ended."""
+    """User and system time of all its threads and of children it has waited for, in clock ticks; 0 if it has ended."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return int(fields[11]) + int(fields[12])
+        return sum(map(int, fields[11:15]))
     return 0
 
 

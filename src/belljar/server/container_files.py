@@ -1,8 +1,10 @@
 """The files of one container: from its sandbox into the store, and back into a fresh sandbox.
 
 Promises: what `keep` names as kept is durable when it returns; a file keeps its id for as long as its path is there;
-files that are too many are told of and left out, as are those that the store has no room for, never an error. A sandbox
-that cannot be read loses nothing of what was kept before. Not covered: folders without files, links, and modes.
+files that are too many or too large are told of and left out, as are those that the store has no room for, never an
+error; what is too much is not written first. All that is kept fits into a sandbox; what cannot be put there again is
+told of and stays kept. A sandbox that cannot be read loses nothing of what was kept before. Not covered: folders
+without files, links, and modes.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +32,7 @@ from belljar.store.rows import ContainerFileRow, ContainerRow
 from belljar.store.store import Store
 
 MOST_FILES = 900  # of a container that are kept; with the pictures, what the store takes
+MOST_PATH = 1_024  # bytes of a path that is kept: PostgreSQL's indexes take no more than some 2,700
 MOST_SHOWN = 100  # pictures that are kept of a container; the oldest make room
 DIGITS = 16  # of a digest that are remembered
 ENDINGS = {"image/png": "png", "image/jpeg": "jpg"}  # pictures that are kept when they are displayed
@@ -40,22 +44,27 @@ class Home:
     """What this process knows of a container while somebody uses it, or its interpreter lives.
 
     `rows` are its files as the store has them, by path; `seen` their size and time as the sandbox tells them; `given`
-    are the client's files that lie in the sandbox and are not in the store yet; `digests` tell what clients sent last
-    under which name, as `row.settings` does. `lock` is the lease; `keeping` is held by who changes the files. `is_new`:
-    not in the store yet; `changed`: `row` differs from what the store has; `filing` writes what the next answer must be
-    able to rely on. `written` is the time of its last use that the store knows. `end` is why it can be used no more.
-    `gate` bounds the files that are in memory at once. `notice` is what the next execution has to say of its
-    interpreter; `used` what that had used of processors when it was looked at last while it was idle, and when.
+    are the client's files that lie in the sandbox and are not in the store yet; `left_out` those that were not kept and
+    are tried again; `missing` those that are kept and could not be put into this sandbox; `digests` tell what clients
+    sent last under which name, as `row.settings` does. `lock` is the lease; `keeping` is held by who changes the files.
+    `is_new`: not in the store yet; `changed`: `row` differs from what the store has; `filing` writes what the next
+    answer must be able to rely on. `written` is the time of its last use that the store knows. `end` is why it can be
+    used no more. `most_bytes` of files are kept; `gate` bounds the files that are in memory at once. `notice` is what
+    the next execution has to say of its interpreter; `used` what that had used of processors when it was looked at last
+    while it was idle, and when.
     """
 
     row: ContainerRow
     gate: asyncio.Semaphore
+    most_bytes: int
     is_new: bool = False
     loaded: bool = False
     written: float = 0.0
     rows: dict[str, ContainerFileRow] = field(default_factory=dict)
     seen: dict[str, tuple[int, float]] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
     digests: dict[str, str] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -89,10 +98,11 @@ class _Settings(msgspec.Struct):
 
 
 async def restore(home: Home, store: Store) -> None:
-    """Put all kept files into a fresh sandbox. Raises FileError, SessionClosed, SandboxFailed."""
+    """Put all kept files into a fresh sandbox; what cannot be there is told of. Raises SessionClosed, SandboxFailed."""
     session = home.session
     assert session is not None
-    home.given.clear()
+    for paths in (home.given, home.left_out, home.missing):
+        paths.clear()
     for row in list(home.rows.values()):
         if not row.shown:
             try:
@@ -100,7 +110,13 @@ async def restore(home: Home, store: Store) -> None:
             except FileNotFoundError:  # deleted by another server of this store
                 log.warning("the file %r of container %s is gone", row.path, home.row.id)
                 continue
-            await session.write_file(row.path, data)
+            try:
+                await session.write_file(row.path, data)
+            except FileError as error:  # two of them cannot be there at once, say: a file, and one in a folder so named
+                log.warning("a file of container %s could not be restored: %s", home.row.id, error)
+                home.missing.add(row.path)
+    if home.missing:
+        home.notice += f"[{len(home.missing):,} files could not be restored, and are not here]\n"
     home.seen = {} if not home.rows else _marks(await session.list_files())
 
 
@@ -109,12 +125,14 @@ async def give(home: Home, path: str, data: bytes) -> None:
 
     Raises FileError, SessionClosed, SandboxFailed.
     """
-    digest = hashlib.sha256(data).hexdigest()[:DIGITS]
+    digest = (await asyncio.to_thread(_digest, data))[:DIGITS]
     if home.digests.get(path) == digest and (path in home.rows or path in home.given):
         return
     assert home.session is not None
     await home.session.write_file(path, data)
     home.given.add(path)
+    home.missing.discard(path)
+    home.digests = {name: old for name, old in home.digests.items() if name in home.rows or name in home.given}
     home.digests[path] = digest
     home.row = replace(home.row, settings=msgspec.json.encode(_Settings(given=home.digests)))
     home.changed = True
@@ -125,6 +143,7 @@ async def remember(home: Home, store: Store, path: str, data: bytes) -> Containe
     if home.session is not None:
         with contextlib.suppress(SessionClosed, SandboxFailed):
             await home.session.write_file(path, data)
+            home.missing.discard(path)
     now = time.time()
     row = _row(home, path, len(data), await store.blobs.write(data), modified=now, source="user")
     await _put(home, store, [row], [])
@@ -145,27 +164,22 @@ async def keep(home: Home, store: Store, session: GuestSession, execution: Execu
     """
     async with home.keeping:
         left = await _look(home, session, execution)
-        told, failure = "", None
-        rows: list[ContainerFileRow] = []
-        try:
-            rows, told = await _collect(home, store, session, left.changed)
-            rows += await _collect_pictures(home, store, left.pictures)
-        except (BelljarError, OSError) as error:
-            failure = error
         if home.filing is not None:  # the container's own row, which was written while the code ran
             await home.filing
             home.filing = None
-        if failure is None and (rows or left.gone):
-            shown = sum(row.shown for row in rows)
-            try:
+        taken, told = _choose(home, execution, left)
+        try:
+            rows = await _write(home, store, session, taken, left)
+            if rows or left.gone:
+                shown = sum(row.shown for row in rows)
                 await _put(home, store, rows, [*left.gone, *_surplus(home, shown)])
-            except (BelljarError, OSError) as error:
-                failure = error
-        if failure is not None:
-            log.warning("files of container %s could not be kept: %s", home.row.id, failure)
-            return execution, f"[Files could not be kept: {failure}]\n"
+        except (BelljarError, OSError) as error:
+            log.warning("files of container %s could not be kept: %s", home.row.id, error)
+            return execution, f"[Files could not be kept: {error}]\n"
         home.seen = left.seen
         home.given.clear()
+        home.missing.difference_update(left.seen)
+        home.left_out = {info.path for info in left.changed} - {row.path for row in rows}
         return _named(home, execution, [row for row in rows if row.shown]), told
 
 
@@ -186,7 +200,8 @@ async def _look(home: Home, session: GuestSession, execution: Execution) -> _Lef
         return _Left(pictures=_pictures(execution), seen=home.seen)
     announced = {info.path for info in execution.files}
     seen = _marks(listing.values())
-    changed = [info for path, info in listing.items() if path in announced or home.seen.get(path) != seen[path]]
+    again = announced | home.left_out
+    changed = [info for path, info in listing.items() if path in again or home.seen.get(path) != seen[path]]
     gone = await _gone(home, session, listing)
     return _Left(changed=changed, gone=gone, pictures=_pictures(execution), seen=seen)
 
@@ -199,7 +214,8 @@ def _named(home: Home, execution: Execution, shown: Sequence[ContainerFileRow]) 
 
 async def _gone(home: Home, session: GuestSession, listing: dict[str, FileInfo]) -> list[str]:
     """Kept files that are no more. A sandbox that has died, or shows nothing at all, is not believed at once."""
-    gone = [path for path, row in home.rows.items() if not row.shown and path not in listing]
+    kept = [path for path, row in home.rows.items() if not row.shown and path not in home.missing]
+    gone = [path for path in kept if path not in listing]
     if not gone or not session.alive:
         return []
     if not listing:
@@ -213,36 +229,72 @@ async def _gone(home: Home, session: GuestSession, listing: dict[str, FileInfo])
     return gone
 
 
-async def _collect(
-    home: Home, store: Store, session: GuestSession, changed: Sequence[FileInfo]
-) -> tuple[list[ContainerFileRow], str]:
-    """Rows for changed files, whose content is written; and what to tell of those that are left out."""
-    room = MOST_FILES - sum(not row.shown for row in home.rows.values())
-    taken: list[FileInfo] = []
-    for info in changed:
-        is_new = info.path not in home.rows
-        if not is_new or room > 0:
-            room -= is_new
+def _choose(home: Home, execution: Execution, left: _Left) -> tuple[list[FileInfo], str]:
+    """Those changed files that there is room for, and what to tell of the others: once, if they do not change."""
+    gone = set(left.gone)
+    sizes = {path: row.size for path, row in home.rows.items() if not row.shown and path not in gone}
+    total = sum(sizes.values())
+    taken, refused = [], dict.fromkeys(("number", "bytes", "path"), 0)
+    known = home.left_out - {info.path for info in execution.files}
+    for info in left.changed:
+        size = total - sizes.get(info.path, 0) + info.size
+        reason = _reason(home, info.path, size, len(sizes) + (info.path not in sizes))
+        if not reason:
+            total, sizes[info.path] = size, info.size
             taken.append(info)
+        elif info.path not in known:
+            refused[reason] += 1
+    bounds = {"number": f"{MOST_FILES:,}", "bytes": f"{home.most_bytes:,} bytes of them"}
+    bounds["path"] = f"none of paths over {MOST_PATH:,} bytes"
+    notes = [f"[{n:,} files were not kept: a container keeps {bounds[what]}]\n" for what, n in refused.items() if n]
+    return taken, "".join(notes)
 
-    async def write(info: FileInfo) -> ContainerFileRow | None:
+
+def _reason(home: Home, path: str, size: int, number: int) -> str:
+    """Why a file cannot be kept with which they would be so many bytes and so many; "" where it can."""
+    if len(os.fsencode(path)) > MOST_PATH:
+        return "path"
+    if number > MOST_FILES and path not in home.rows:
+        return "number"
+    return "bytes" if size > home.most_bytes else ""
+
+
+async def _write(
+    home: Home, store: Store, session: GuestSession, taken: Sequence[FileInfo], left: _Left
+) -> list[ContainerFileRow]:
+    """Rows for files and pictures, whose content is written. Raises BelljarError, OSError: none of it is."""
+    rows: list[ContainerFileRow] = []
+    spare = home.most_bytes - sum(info.size for info in taken)
+
+    async def write(info: FileInfo) -> None:
+        nonlocal spare
         async with home.gate:
             try:
                 data = await session.read_file(info.path)
             except FileError:  # a child process has removed it, or has made it something else
-                return None
+                return
+            if (growth := max(0, len(data) - info.size)) > spare:  # what grows while it is read is not kept without end
+                return
+            spare -= growth
             source = "user" if info.path in home.given else "assistant"
             blob = await store.blobs.write(data)
-            return _row(home, info.path, len(data), blob, modified=info.modified, source=source)
+            rows.append(_row(home, info.path, len(data), blob, modified=info.modified, source=source))
 
-    rows = await asyncio.gather(*map(write, taken))
-    left = len(changed) - len(taken)
-    note = f"[{left:,} files were not kept: a container keeps {MOST_FILES:,}]\n" if left else ""
-    return [row for row in rows if row is not None], note
+    ends = await asyncio.gather(*map(write, taken), return_exceptions=True)
+    try:
+        for end in ends:
+            if end is not None:
+                raise end
+        await _write_pictures(home, store, left.pictures, rows)
+    except BaseException:
+        await store.blobs.delete([row.blob for row in rows])
+        raise
+    return rows
 
 
-async def _collect_pictures(home: Home, store: Store, pictures: Sequence[tuple[str, bytes]]) -> list[ContainerFileRow]:
-    rows = []
+async def _write_pictures(
+    home: Home, store: Store, pictures: Sequence[tuple[str, bytes]], rows: list[ContainerFileRow]
+) -> None:
     for ending, data in pictures[-MOST_SHOWN:]:
         identity = new_id("")
         rows.append(
@@ -257,7 +309,6 @@ async def _collect_pictures(home: Home, store: Store, pictures: Sequence[tuple[s
                 shown=True,
             )
         )
-    return rows
 
 
 def _surplus(home: Home, more: int) -> list[str]:
@@ -302,6 +353,10 @@ async def _put(home: Home, store: Store, rows: Sequence[ContainerFileRow], gone:
     for path in gone:
         home.rows.pop(path, None)
     home.rows |= {row.path: row for row in rows}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _marks(listing: Any) -> dict[str, tuple[int, float]]:

@@ -22,17 +22,18 @@ from typing import Any
 from msgspec.structs import replace
 
 from belljar.dialects.attached import own_name
-from belljar.errors import AtCapacity, BadRequest, BelljarError, Expired, TooLarge, UnknownItem
+from belljar.errors import AtCapacity, BadRequest, BelljarError, Expired, FileError, TooLarge, UnknownItem
 from belljar.execution import FileInfo
 from belljar.model import Container, new_id
 from belljar.sandbox.base import Limits
 from belljar.sandbox.files import guess_type, relative
 from belljar.sandbox.pool import Pool
-from belljar.server.container_files import Home, describe, give, read_digests, remember, restore
+from belljar.server.container_files import MOST_FILES, Home, describe, give, read_digests, remember, restore
 from belljar.server.container_idle import idle_ones, next_to_go, restless_ones
 from belljar.server.container_lease import ContainerSource, Lease
 from belljar.server.files import FileStore
 from belljar.server.settings import Keep
+from belljar.store.access import carry_through
 from belljar.store.rows import ContainerFileRow, ContainerRow, FileRow
 from belljar.store.store import Store
 
@@ -163,7 +164,8 @@ class Containers:
                 if path not in home.rows and path not in home.given:
                     await give(home, path, await self._files.read(upload))
         except BaseException:
-            self._drop(home)  # the next one tries again, rather than run without its files
+            if fresh:
+                self._drop(home)  # the next one tries again, rather than run without its files
             raise
 
     def _on_start(self, home: Home, source: ContainerSource) -> None:
@@ -241,23 +243,30 @@ class Containers:
 
     async def delete(self, owner: str, identity: str) -> None:
         """End a container and forget it and its files. Raises UnknownItem."""
-        home = self._homes.get(identity)
         if not await self._store.containers.delete(owner, identity):
             raise _no_container(identity)
+        home = self._homes.get(identity)
         if home is not None:
             self._end(home, UnknownItem("the container was deleted"))
 
     async def add_file(self, row: ContainerRow, path: str, data: bytes) -> ContainerFileRow:
         """Put a file of the client's into a container, and into its interpreter. Raises FileError, TooLarge."""
+        return await carry_through(self._add_file(row, path, data))
+
+    async def _add_file(self, row: ContainerRow, path: str, data: bytes) -> ContainerFileRow:
         home = self._enter(row)
         try:
             async with home.keeping:
                 await self._load(home)
                 self._check(home)
                 path = relative(path)
-                size = sum(each.size for each in home.rows.values() if each.path != path and not each.shown)
-                if size + len(data) > self.most_bytes:
+                others = [each for each in home.rows.values() if each.path != path and not each.shown]
+                if any(each.path.startswith(path + "/") for each in others):
+                    raise FileError(f"{path}: there is a folder of this name")
+                if sum(each.size for each in others) + len(data) > self.most_bytes:
                     raise TooLarge(f"a container takes {self.most_bytes:,} bytes of files")
+                if len(others) >= MOST_FILES:
+                    raise TooLarge(f"a container takes {MOST_FILES:,} files")
                 return await remember(home, self._store, path, data)
         finally:
             self._leave(home)
@@ -291,6 +300,9 @@ class Containers:
 
     async def delete_file(self, row: ContainerRow, identity: str) -> None:
         """Forget a file, and remove it from the interpreter. Raises UnknownItem."""
+        await carry_through(self._delete_file(row, identity))
+
+    async def _delete_file(self, row: ContainerRow, identity: str) -> None:
         home = self._enter(row)
         try:
             async with home.keeping:
@@ -335,7 +347,12 @@ class Containers:
         home = self._homes.get(row.id)
         if home is None:
             home = self._homes[row.id] = Home(
-                row=row, gate=self._gate, is_new=is_new, loaded=is_new, written=row.active
+                row=row,
+                gate=self._gate,
+                most_bytes=self.most_bytes,
+                is_new=is_new,
+                loaded=is_new,
+                written=row.active,
             )
         home.users += 1
         if self._sweeper is None and not self._closed:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from belljar.errors import BadRequest, BelljarError, TooLarge, UnknownItem
 from belljar.model import File, FileRef, Image, Part, Request, new_id
 from belljar.server.settings import Keep
+from belljar.store.bounds import share_of
 from belljar.store.rows import FileRow
 from belljar.store.store import Store
 
@@ -51,6 +52,7 @@ class Upload:
     received: int = 0
     touched: float = 0.0
     busy: bool = False
+    joining: bool = False  # its parts are being put together
     digest: _Hash = field(default_factory=hashlib.sha256)
     parts: dict[str, Upload] = field(default_factory=dict)  # of a file that comes in parts, in any order
 
@@ -227,17 +229,21 @@ class FileStore:
         if unknown := [name for name in parts if name not in upload.parts]:
             raise BadRequest(f"there is no part {unknown[0][:80]!r} of this upload", param="part_ids")
         found = [upload.parts[name] for name in parts]
+        if upload.joining:  # the client asks again: that must not end what it asked for first
+            raise BadRequest("the upload is being completed already")
         if len(set(parts)) < len(parts) or any(part.busy for part in found):
             raise BadRequest("each part must be there once, and whole", param="part_ids")
         if sum(part.received for part in found) != upload.size:
             raise BadRequest(f"the file was to have {upload.size} bytes; its parts have another number")
-        digest = hashlib.md5(usedforsecurity=False)
+        digest, upload.joining = hashlib.md5(usedforsecurity=False), True
         try:
             for part in found:
                 for offset in range(0, part.received, PIECE):
                     data = await asyncio.to_thread(_read, part.path, offset)
                     digest.update(data)
                     await self.append(upload, upload.received, data)
+        except FileNotFoundError:
+            raise UnknownItem("the upload was given up", item=upload.id) from None
         except BaseException:
             self.give_up(upload)
             raise
@@ -329,12 +335,17 @@ class FileStore:
         if size > self.max_file:
             raise TooLarge(f"a file may have {self.max_file:,} bytes at most")
         others = [other for other in self._uploads.values() if other is not upload]
-        for owner, most in ((upload.owner, self._store.room.owner_files_bytes), (None, self._store.room.files_bytes)):
+        room = self._store.room
+        bounds = (
+            (upload.owner, room.owner_files_bytes, share_of(upload.owner, room.files)),
+            (None, room.files_bytes, room.files),
+        )
+        for owner, most, most_files in bounds:
             held, files = await self._store.files.held(owner)
             coming = [max(other.received, other.size or 0) for other in others if owner in (None, other.owner)]
             if held + sum(coming) + size > most:
                 raise TooLarge("there is no room for this file; delete others first")
-            if owner is None and files + len(coming) >= self._store.room.files:
+            if files + len(coming) >= most_files:
                 raise TooLarge("there is no room for more files; delete others first")
 
     def _sweep(self) -> None:

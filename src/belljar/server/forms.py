@@ -40,6 +40,7 @@ class _Parts:
     _name: bytes = b""
     _value: bytes = b""
     _headers: dict[bytes, bytes] = field(default_factory=dict)
+    _fields: int = 0
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
         """For the parser."""
@@ -72,6 +73,9 @@ class _Parts:
         if b"name" not in options:
             raise BadRequest("a part of the form has no name")
         filename = options.get(b"filename")
+        self._fields += filename is None
+        if self._fields > MOST_FIELDS:  # also of the same name
+            raise BadRequest(f"the form has more than {MOST_FIELDS} fields")
         self.found.append(
             _Head(
                 name=options[b"name"].decode("utf-8", "replace"),
@@ -152,8 +156,6 @@ class _Reader:
     async def _begin(self, head: _Head) -> None:
         self._head = head
         if head.filename is None:
-            if len(self.fields) >= MOST_FIELDS:
-                raise BadRequest(f"the form has more than {MOST_FIELDS} fields")
             return
         if head.name != self._file or self._seen:
             raise BadRequest(f"the form may hold one file, in its part `{self._file}`", param=self._file)

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, t
 from belljar.store.schema import held, words
 
 ANSWERS, CONVERSATIONS, FILES, CONTAINERS = "answers", "conversations", "files", "containers"
+SHARE = 4  # of the number of files and of containers, an owner may have one part of so many
 AT_ONCE = 200  # rows that make room in one transaction
 MAKING_ROOM = 0x62656C6D  # PostgreSQL's advisory lock: one server at a time
 
@@ -53,6 +54,16 @@ def holding(connection: Connection, kind: str, owner: str | None = None) -> tupl
     else:
         found = connection.execute(_OWNED, {"kind": kind, "owner": words(owner)}).first()
     return (int(found[0]), int(found[1])) if found else (0, 0)
+
+
+def share_of(owner: str, most: int) -> int:
+    """What an owner may have of a number of all. Who is the only one, as there are no keys, may have all."""
+    return max(1, most // SHARE) if owner else most
+
+
+def has_too_many(connection: Connection, kind: str, owner: str, most: int) -> bool:
+    """Whether there are more of a kind than may be, or more of this owner's than leaves room for others."""
+    return holding(connection, kind)[1] > most or holding(connection, kind, owner)[1] > share_of(owner, most)
 
 
 def over(connection: Connection, kind: str, most_bytes: int, most: int) -> bool:

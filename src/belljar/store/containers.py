@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 
 from belljar.errors import TooLarge, UnknownItem
 from belljar.store.access import Access, carry_through, turn
-from belljar.store.bounds import CONTAINERS, holding, weigh
+from belljar.store.bounds import CONTAINERS, has_too_many, holding, weigh
 from belljar.store.files import check_room
 from belljar.store.rows import ContainerFileRow, ContainerRow
 from belljar.store.schema import columns, container_files, containers, words
@@ -36,15 +36,15 @@ class Containers:
         self._access = access
 
     async def add(self, row: ContainerRow) -> None:
-        """Keep a container. Raises TooLarge: there are too many that have not expired."""
+        """Keep a container. Raises TooLarge: there are too many that have not expired, of this owner or of all."""
         values = {name: getattr(row, name) for name in ContainerRow.__struct_fields__}
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> bool:
             connection.execute(_INSERT, values | {"ends": row.active + row.idle})
             weigh(connection, CONTAINERS, row.owner, 0, 1)
-            return holding(connection, CONTAINERS)[1]
+            return has_too_many(connection, CONTAINERS, row.owner, self._access.room.containers)
 
-        if await self._access.write(work) > self._access.room.containers and not await self._forget_some():
+        if await self._access.write(work) and not await self._forget_some():
             await self.delete(row.owner, row.id)
             raise TooLarge("there are too many containers; delete others first")
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select, true
 
 from belljar.errors import BadRequest, TooLarge
 from belljar.store.access import Access, carry_through, turn
-from belljar.store.bounds import CONTAINERS, FILES, Room, holding, weigh
+from belljar.store.bounds import CONTAINERS, FILES, Room, has_too_many, holding, weigh
 from belljar.store.rows import FileRow
 from belljar.store.schema import columns, files
 
@@ -104,7 +104,7 @@ def check_room(connection: Connection, room: Room, owner: str) -> None:
     every = sum(holding(connection, kind)[0] for kind in (FILES, CONTAINERS))
     if owned > room.owner_files_bytes or every > room.files_bytes:
         raise TooLarge("there is no room for this file; delete others first")
-    if holding(connection, FILES)[1] > room.files:
+    if has_too_many(connection, FILES, owner, room.files):
         raise TooLarge("there is no room for more files; delete others first")
 
 
