@@ -371,7 +371,7 @@ async def test_a_single_body_is_kept_alive_with_white_space() -> None:
         status, headers, body = await ask(url)
     assert status == 200
     assert "content-length" not in headers
-    assert body[:2] == b"  "
+    assert body.startswith(b" ")
     assert json.loads(body)["text"] == "ab"
     assert headers["content-type"] == "application/json"
 
