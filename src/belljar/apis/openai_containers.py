@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from belljar.apis.base import Api, Download, Host
-from belljar.apis.openai_files import ROOTS, disposition, endpoint, refuse
+from belljar.apis.openai_shared import ROOTS, disposition, endpoint, read_page, refuse, reply, reply_page
 from belljar.dialects.attached import own_name
-from belljar.dialects.base import Incoming, Reply, read_json, write_json
+from belljar.dialects.base import Incoming, Reply, read_json
 from belljar.dialects.fields import filled, listing, mapping, maybe, member, one_of, text, whole
-from belljar.dialects.responses_listed import read_page, write_list
 from belljar.dialects.responses_settings import CONTAINER_PREFIX
 from belljar.dialects.responses_tools import MEMORY, check_network, file_id, read_file_ids
 from belljar.errors import TooLarge, UnknownItem
@@ -58,7 +57,7 @@ async def create(host: Host, incoming: Incoming) -> Reply:
         memory=MEMORY[memory] if memory is not None else None,
         files=read_file_ids(body, ""),
     )
-    return _json(_container(host, row))
+    return reply(_container(host, row))
 
 
 def _read_idle(given: Mapping[str, Any] | None) -> float:
@@ -71,24 +70,24 @@ def _read_idle(given: Mapping[str, Any] | None) -> float:
 
 async def list_all(host: Host, incoming: Incoming) -> Reply:
     """The owner's containers, in pages."""
-    limit, ascending = read_page(incoming.query)
-    name, after = incoming.query.get("name"), _after(incoming, CONTAINER_PREFIX)
+    after, limit, ascending = read_page(incoming.query, CONTAINER_PREFIX)
+    name = incoming.query.get("name")
     try:
         rows, more = await host.containers.page(incoming.owner, after, limit, ascending=ascending, name=name)
     except UnknownItem:
         refuse("after", f"No container found with id {incoming.query['after'][:80]!r}.")
-    return Reply(status=200, body=write_list([_container(host, row) for row in rows], has_more=more))
+    return reply_page([_container(host, row) for row in rows], more=more)
 
 
 async def show(host: Host, incoming: Incoming) -> Reply:
     """One container, also where it has expired."""
-    return _json(_container(host, await host.containers.get(incoming.owner, _container_id(incoming))))
+    return reply(_container(host, await host.containers.get(incoming.owner, _container_id(incoming))))
 
 
 async def delete(host: Host, incoming: Incoming) -> Reply:
     """End a container, whatever runs in it, and forget its files."""
     await host.containers.delete(incoming.owner, _container_id(incoming))
-    return _json({"id": incoming.params["id"], "object": "container.deleted", "deleted": True})
+    return reply({"id": incoming.params["id"], "object": "container.deleted", "deleted": True})
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -100,7 +99,7 @@ async def add_file(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes])
     if not is_form(incoming.headers):
         body = mapping(read_json(await _read(pieces, MAX_JSON)), "body")
         upload = file_id(member(body, "file_id", filled, ""), "file_id")
-        return _json(_file(row, await host.containers.add_upload(row, upload)))
+        return reply(_file(row, await host.containers.add_upload(row, upload)))
     names: list[str] = []
     data = bytearray()
     most = host.containers.most_bytes
@@ -115,10 +114,10 @@ async def add_file(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes])
 
     fields = await read_form(incoming.headers.get("content-type", ""), pieces, "file", open, take)
     if names:
-        return _json(_file(row, await host.containers.add_file(row, names[0], bytes(data))))
+        return reply(_file(row, await host.containers.add_file(row, names[0], bytes(data))))
     if "file_id" not in fields:
         refuse("file", "Missing required parameter: 'file'.", "missing_required_parameter")
-    return _json(_file(row, await host.containers.add_upload(row, file_id(fields["file_id"], "file_id"))))
+    return reply(_file(row, await host.containers.add_upload(row, file_id(fields["file_id"], "file_id"))))
 
 
 async def _read(pieces: AsyncIterator[bytes], most: int) -> bytes:
@@ -134,18 +133,18 @@ async def _read(pieces: AsyncIterator[bytes], most: int) -> bytes:
 async def list_files(host: Host, incoming: Incoming) -> Reply:
     """A container's files, in pages."""
     row = await _find(host, incoming)
-    limit, ascending = read_page(incoming.query)
+    after, limit, ascending = read_page(incoming.query, FILE_PREFIX)
     try:
-        files, more = await host.containers.page_files(row, _after(incoming, FILE_PREFIX), limit, ascending=ascending)
+        files, more = await host.containers.page_files(row, after, limit, ascending=ascending)
     except UnknownItem:
         refuse("after", f"No file found with id {incoming.query['after'][:80]!r}.")
-    return Reply(status=200, body=write_list([_file(row, file) for file in files], has_more=more))
+    return reply_page([_file(row, file) for file in files], more=more)
 
 
 async def show_file(host: Host, incoming: Incoming) -> Reply:
     """One file's metadata."""
     row = await _find(host, incoming)
-    return _json(_file(row, await host.containers.file(row, _file_id(incoming))))
+    return reply(_file(row, await host.containers.file(row, _file_id(incoming))))
 
 
 async def content(host: Host, incoming: Incoming) -> Download:
@@ -161,7 +160,7 @@ async def delete_file(host: Host, incoming: Incoming) -> Reply:
     """Forget a file; code finds it no more."""
     row = await _find(host, incoming)
     await host.containers.delete_file(row, _file_id(incoming))
-    return _json({"id": incoming.params["file"], "object": "container.file.deleted", "deleted": True})
+    return reply({"id": incoming.params["file"], "object": "container.file.deleted", "deleted": True})
 
 
 # --- on the wire ------------------------------------------------------------------------------------------------------
@@ -170,11 +169,6 @@ async def delete_file(host: Host, incoming: Incoming) -> Reply:
 async def _find(host: Host, incoming: Incoming) -> ContainerRow:
     """The container that the path names. Raises UnknownItem, Expired."""
     return await host.containers.find(incoming.owner, _container_id(incoming))
-
-
-def _after(incoming: Incoming, prefix: str) -> str | None:
-    """The id, without prefix, that a page begins after."""
-    return incoming.query.get("after", "").removeprefix(prefix) or None
 
 
 def _container_id(incoming: Incoming) -> str:
@@ -211,10 +205,6 @@ def _file(row: ContainerRow, file: ContainerFileRow) -> dict[str, Any]:
         "path": f"{WORK_FOLDER}/{file.path}",
         "source": file.source,
     }
-
-
-def _json(body: dict[str, Any]) -> Reply:
-    return Reply(status=200, body=write_json(body))
 
 
 API = Api(

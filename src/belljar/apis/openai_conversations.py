@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from belljar.apis.base import Api, Endpoint, Host
-from belljar.apis.openai_files import ROOTS, endpoint, read_page, write_page
+from belljar.apis.openai_shared import ROOTS, endpoint, read_page, reply, reply_page
 from belljar.dialects.base import Incoming, Item, Reply, read_json, write_json
 from belljar.dialects.fields import mapping, refuse
 from belljar.dialects.responses_conversation import conversation_items, read_include, read_metadata, shown
@@ -42,12 +42,12 @@ async def create(host: Host, incoming: Incoming) -> Reply:
     await host.store.conversations.add(row)
     if items:
         await host.store.conversations.append(row.owner, row.id, _pairs(items))
-    return _reply(_write(row))
+    return reply(_write(row))
 
 
 async def show(host: Host, incoming: Incoming) -> Reply:
     """One conversation."""
-    return _reply(_write(await _find(host, incoming)))
+    return reply(_write(await _find(host, incoming)))
 
 
 async def update(host: Host, incoming: Incoming) -> Reply:
@@ -59,14 +59,14 @@ async def update(host: Host, incoming: Incoming) -> Reply:
     row = msgspec.structs.replace(row, metadata=write_json(read_metadata(body["metadata"])))
     if not await host.store.conversations.update(row):
         _unknown(incoming)
-    return _reply(_write(row))
+    return reply(_write(row))
 
 
 async def delete(host: Host, incoming: Incoming) -> Reply:
     """Delete a conversation, and its items with it."""
     if not await host.store.conversations.delete(incoming.owner, _identity(incoming)):
         _unknown(incoming)
-    return _reply({"id": incoming.params["id"], "object": "conversation.deleted", "deleted": True})
+    return reply({"id": incoming.params["id"], "object": "conversation.deleted", "deleted": True})
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -85,19 +85,19 @@ async def add(host: Host, incoming: Incoming) -> Reply:
         await host.store.conversations.append(incoming.owner, _identity(incoming), _pairs(items), expires=_expiry(host))
     except UnknownItem:
         _unknown(incoming)
-    return _reply(write_page([shown(item.body, include) for item in items], False))
+    return reply_page([shown(item.body, include) for item in items], more=False)
 
 
 async def listing(host: Host, incoming: Incoming) -> Reply:
     """Items, the newest first unless the other order is asked for."""
     include = read_include(incoming.query)
-    after, limit, ascending = read_page(incoming.query, PAGE, LARGEST_PAGE)
+    after, limit, ascending = read_page(incoming.query, limit=PAGE, largest=LARGEST_PAGE)
     row = await _find(host, incoming)
     try:
         rows, more = await host.store.conversations.page(row.owner, row.id, after, limit, ascending)
     except UnknownItem:
         refuse("after", f"names no item of this conversation: {(after or '')[:80]!r}")
-    return _reply(write_page([_item(each, include) for each in rows], more))
+    return reply_page([_item(each, include) for each in rows], more=more)
 
 
 async def show_item(host: Host, incoming: Incoming) -> Reply:
@@ -109,7 +109,7 @@ async def show_item(host: Host, incoming: Incoming) -> Reply:
         _unknown(incoming)
     if found is None:
         _unknown_item(incoming)
-    return _reply(_item(found, include))
+    return reply(_item(found, include))
 
 
 async def delete_item(host: Host, incoming: Incoming) -> Reply:
@@ -121,7 +121,7 @@ async def delete_item(host: Host, incoming: Incoming) -> Reply:
         _unknown(incoming)
     if not gone:
         _unknown_item(incoming)
-    return _reply(_write(row))
+    return reply(_write(row))
 
 
 # --- reading and writing ----------------------------------------------------------------------------------------------
@@ -178,10 +178,6 @@ def _write(row: ConversationRow) -> dict[str, Any]:
     """A conversation as OpenAI writes it."""
     metadata = read_json(row.metadata)
     return {"id": PREFIX + row.id, "object": "conversation", "created_at": int(row.created), "metadata": metadata}
-
-
-def _reply(body: Mapping[str, Any]) -> Reply:
-    return Reply(status=200, body=write_json(body))
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------

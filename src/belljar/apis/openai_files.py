@@ -10,22 +10,19 @@ parts: apis.openai_uploads.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, NoReturn
-from urllib.parse import quote
+from collections.abc import AsyncIterator
+from typing import Any
 
-from belljar.apis.base import Api, Download, Endpoint, Host
-from belljar.dialects import responses_listed
+from belljar.apis.base import Api, Download, Host
+from belljar.apis.openai_shared import ROOTS, disposition, endpoint, read_page, refuse, reply, reply_page
 from belljar.dialects.attached import BINARY, file_name, type_of
-from belljar.dialects.base import Incoming, Reply, write_json
-from belljar.dialects.gemini import DIALECT as GEMINI
-from belljar.errors import BadRequest, UnknownItem
+from belljar.dialects.base import Incoming, Reply
+from belljar.errors import UnknownItem
 from belljar.server.files import PURPOSE, Upload
 from belljar.server.forms import read_form
 from belljar.store.rows import FileRow
 
 PREFIX = "file-"
-ROOTS = ("/v1", "/openai/v1")
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")  # those that clients may give
 KNOWN = (*PURPOSES, "assistants_output", "batch_output", "fine-tune-results")  # those that lists may be asked for
 LARGEST_PAGE = 10_000
@@ -56,7 +53,7 @@ async def create(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes]) -
             refuse("file", "Missing required parameter: 'file'.", "missing_required_parameter")
         upload.purpose = read_purpose(fields.get("purpose"))
         upload.lifetime = read_expiry(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
-        return Reply(status=200, body=write_json(write_file(await host.files.finish(upload))))
+        return reply(write_file(await host.files.finish(upload)))
     except BaseException:
         if upload is not None:
             host.files.give_up(upload)
@@ -103,24 +100,24 @@ async def listing(host: Host, incoming: Incoming) -> Reply:
     purpose = query.get("purpose")
     if purpose is not None and purpose not in KNOWN:
         refuse("purpose", f"{purpose[:40]!r} is not one of {list(KNOWN)} - 'purpose'")
-    after, limit, ascending = read_page(query, LARGEST_PAGE, LARGEST_PAGE, PREFIX)
+    after, limit, ascending = read_page(query, PREFIX, limit=LARGEST_PAGE, largest=LARGEST_PAGE)
     try:
         files, more = await host.files.page(incoming.owner, after, limit, ascending=ascending, purpose=purpose)
     except UnknownItem:
         refuse("after", f"No file found with id {query['after'][:80]!r}.")
-    return Reply(status=200, body=write_json(write_page([write_file(file) for file in files], more)))
+    return reply_page([write_file(file) for file in files], more=more)
 
 
 async def show(host: Host, incoming: Incoming) -> Reply:
     """One file's metadata."""
-    return Reply(status=200, body=write_json(write_file(await _find(host, incoming))))
+    return reply(write_file(await _find(host, incoming)))
 
 
 async def delete(host: Host, incoming: Incoming) -> Reply:
     """Forget a file."""
     file = await _find(host, incoming)
     await host.files.delete(file.owner, file.id)
-    return Reply(status=200, body=write_json({"id": PREFIX + file.id, "object": "file", "deleted": True}))
+    return reply({"id": PREFIX + file.id, "object": "file", "deleted": True})
 
 
 async def content(host: Host, incoming: Incoming) -> Download:
@@ -136,13 +133,6 @@ def download(host: Host, file: FileRow) -> Download:
     return Download(path=host.files.path(file), media_type=kind, headers=headers)
 
 
-def disposition(name: str) -> str:
-    """A content-disposition header that gives a name (RFC 6266)."""
-    plain = re.sub(r"[^ !#-\[\]-~]|%", "_", name)
-    extended = "" if plain == name else "; filename*=UTF-8''" + quote(name.encode("utf-8", "replace"), safe="")
-    return f'attachment; filename="{plain}"{extended}'
-
-
 async def _find(host: Host, incoming: Incoming) -> FileRow:
     """The owner's file. Raises UnknownItem."""
     given = incoming.params["id"]
@@ -150,9 +140,6 @@ async def _find(host: Host, incoming: Incoming) -> FileRow:
     if file is None:
         raise UnknownItem(f"No such File object: {given[:80]}", param="id")
     return file
-
-
-# --- shared with OpenAI's other APIs ----------------------------------------------------------------------------------
 
 
 def write_file(file: FileRow) -> dict[str, Any]:
@@ -170,40 +157,7 @@ def write_file(file: FileRow) -> dict[str, Any]:
     }
 
 
-def read_page(
-    query: Mapping[str, str], limit: int, largest: int, prefix: str | None = None
-) -> tuple[str | None, int, bool]:
-    """What page of a list is asked for: the id that it begins after, its length, and whether the oldest come first.
-
-    `limit` is the length where none is given. Raises BadRequest.
-    """
-    length, ascending = responses_listed.read_page({"limit": str(limit), **query}, largest)
-    after = query.get("after", "")
-    return after.removeprefix(prefix or "") or None, length, ascending
-
-
-def write_page(items: Sequence[Mapping[str, Any]], more: bool) -> dict[str, Any]:
-    """A page of a list of objects with ids."""
-    first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
-    return {"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": more}
-
-
-def refuse(param: str, message: str, code: str | None = None) -> NoReturn:
-    """Raises BadRequest."""
-    raise BadRequest(message, param=param, code=code)
-
-
 # --- paths ------------------------------------------------------------------------------------------------------------
-
-
-def claims(incoming: Incoming) -> bool:
-    """Whether a request at a path that Google's API has as well is meant for OpenAI's."""
-    return not GEMINI.claims(incoming)
-
-
-def endpoint(method: str, path: str, **more: Any) -> Endpoint:
-    """A path of one of OpenAI's APIs."""
-    return Endpoint(method=method, path=path, dialect="responses", claims=claims, **more)
 
 
 API = Api(

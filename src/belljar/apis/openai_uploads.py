@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 from belljar.apis.base import Api, Host
-from belljar.apis.openai_files import ROOTS, begin, endpoint, read_expiry, read_purpose, refuse, write_file
-from belljar.dialects.base import Incoming, Reply, read_json, write_json
+from belljar.apis.openai_files import begin, read_expiry, read_purpose, write_file
+from belljar.apis.openai_shared import ROOTS, endpoint, refuse, reply
+from belljar.dialects.base import Incoming, Reply, read_json
 from belljar.dialects.fields import filled, mapping, maybe, member, text, texts, whole
 from belljar.errors import UnknownItem
 from belljar.server.files import PATIENCE, Upload
@@ -30,7 +31,7 @@ async def create(host: Host, incoming: Incoming) -> Reply:
     expiry = maybe(body, "expires_after", mapping, "") or {}
     lifetime = read_expiry(expiry.get("anchor"), expiry.get("seconds"))
     upload = await begin(host, incoming.owner, name, kind, size=size, purpose=purpose, lifetime=lifetime)
-    return _reply(_write(upload, "pending"))
+    return reply(_write(upload, "pending"))
 
 
 async def add(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes]) -> Reply:
@@ -55,7 +56,7 @@ async def add(host: Host, incoming: Incoming, pieces: AsyncIterator[bytes]) -> R
             host.files.drop_part(upload, part)
         raise
     told = {"id": PART_PREFIX + part.id, "object": "upload.part", "created_at": int(time.time())}
-    return _reply(told | {"upload_id": PREFIX + upload.id})
+    return reply(told | {"upload_id": PREFIX + upload.id})
 
 
 async def complete(host: Host, incoming: Incoming) -> Reply:
@@ -69,14 +70,14 @@ async def complete(host: Host, incoming: Incoming) -> Reply:
         host.files.give_up(upload)
         refuse("md5", "The file that was uploaded does not have this MD5 checksum.")
     file = await host.files.finish(upload)
-    return _reply(_write(upload, "completed") | {"file": write_file(file)})
+    return reply(_write(upload, "completed") | {"file": write_file(file)})
 
 
 async def cancel(host: Host, incoming: Incoming) -> Reply:
     """Forget an upload."""
     upload = _find(host, incoming)
     host.files.give_up(upload)
-    return _reply(_write(upload, "cancelled"))
+    return reply(_write(upload, "cancelled"))
 
 
 def _find(host: Host, incoming: Incoming) -> Upload:
@@ -110,10 +111,6 @@ def _write(upload: Upload, status: str) -> dict[str, Any]:
         "status": status,
         "file": None,
     }
-
-
-def _reply(body: dict[str, Any]) -> Reply:
-    return Reply(status=200, body=write_json(body))
 
 
 API = Api(

@@ -6,18 +6,17 @@ else Groq knows is refused by name, as it is not to be had here: nothing asked f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from belljar.dialects.chat_settings import CODE_INTERPRETER, PYTHON, SYSTEMS, UNAVAILABLE, System
-from belljar.dialects.fields import filled, flag, kind_of, mapping, maybe, member, refuse, text, texts, words
+from belljar.dialects.fields import filled, kind_of, mapping, maybe, member, refuse, text, texts, words
+from belljar.dialects.functions import read_function
 from belljar.model import Choice, Function, Mode
 
 MAX_TOOLS = 128
-NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 TYPES = ("function", CODE_INTERPRETER)
 ENABLED = (CODE_INTERPRETER, "web_search", "visit_website", "browser_automation", "wolfram_alpha")  # as Groq has them
 ANY = Choice()
@@ -52,7 +51,9 @@ def read_tools(fields: Mapping[str, Any], model: str) -> Tools:
     legacy = fields.get("functions") or []
     if legacy and fields.get("tools"):
         refuse("functions", "cannot be given beside `tools`: use `tools` alone")
-    functions += [_read_function(mapping(item, f"functions.{at}"), f"functions.{at}") for at, item in enumerate(legacy)]
+    functions += [
+        read_function(mapping(item, f"functions.{at}"), f"functions.{at}", filled) for at, item in enumerate(legacy)
+    ]
     if system is not None:
         if functions:
             refuse("functions" if legacy else "tools", OWN_TOOLS.format(model=model))
@@ -83,24 +84,12 @@ def _read_list(values: list[Any]) -> tuple[tuple[str, ...], list[Function]]:
         if kind == CODE_INTERPRETER:
             builtin = (PYTHON,)
         elif kind == "function":
-            functions.append(_read_function(member(value, "function", mapping, place), f"{place}.function"))
+            functions.append(read_function(member(value, "function", mapping, place), f"{place}.function", filled))
         elif kind in UNAVAILABLE:
             refuse(f"{place}.type", UNAVAILABLE_HERE.format(name=kind, instead=words(TYPES)))
         else:
             refuse(f"{place}.type", f"must be one of {words(TYPES)}, not {kind[:40]!r}")
     return builtin, functions
-
-
-def _read_function(value: Mapping[str, Any], param: str) -> Function:
-    name = member(value, "name", filled, param)
-    if not NAME.fullmatch(name):
-        refuse(f"{param}.name", "must be 1 to 128 letters, digits, `_`, `-`, `.` or `:`")
-    return Function(
-        name=name,
-        description=maybe(value, "description", text, param) or "",
-        parameters=maybe(value, "parameters", mapping, param),
-        strict=maybe(value, "strict", flag, param),
-    )
 
 
 def _check_names(functions: list[Function], builtin: tuple[str, ...], param: str) -> None:

@@ -7,7 +7,6 @@ ClientError. What a field means when it is not given depends on the model's gene
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,7 @@ from belljar.dialects.fields import (
     whole,
     words,
 )
+from belljar.dialects.functions import read_function
 from belljar.dialects.qwen_rules import (
     CODE_INTERPRETER,
     PYTHON,
@@ -100,7 +100,6 @@ SSE_HEADER, ASYNC_HEADER, PLUGIN_HEADER = "x-dashscope-sse", "x-dashscope-async"
 MODERN = ("qwen3", "qwq", "qvq")  # how models' names begin that answer in messages and increments if nothing is said
 
 MAX_TOOLS = 128
-NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MODES = {mode.value: mode for mode in Mode}
 
 
@@ -221,23 +220,11 @@ def _read_tools(values: list[Any]) -> tuple[Function, ...]:
     for at, value in enumerate(values):
         place = f"{PLACE}tools.{at}"
         maybe(mapping(value, place), "type", one_of("function"), place)
-        function = _read_function(member(value, "function", mapping, place), f"{place}.function")
+        function = read_function(member(value, "function", mapping, place), f"{place}.function", filled)
         if function.name in functions:
             refuse(f"{place}.function.name", f"is that of another tool, `{function.name}`: give each a name of its own")
         functions[function.name] = function
     return tuple(functions.values())
-
-
-def _read_function(value: Mapping[str, Any], param: str) -> Function:
-    name = member(value, "name", filled, param)
-    if not NAME.fullmatch(name):
-        refuse(f"{param}.name", "must be 1 to 128 letters, digits, `_`, `-`, `.` or `:`")
-    return Function(
-        name=name,
-        description=maybe(value, "description", text, param) or "",
-        parameters=maybe(value, "parameters", mapping, param),
-        strict=maybe(value, "strict", flag, param),
-    )
 
 
 def _read_choice(value: Any, functions: tuple[Function, ...]) -> Choice:

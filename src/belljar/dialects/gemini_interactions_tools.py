@@ -6,16 +6,15 @@ Google knows is refused by name: nothing asked for is silently left out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from belljar.dialects.fields import kind_of, listing, mapping, maybe, member, refuse, text, texts, words
+from belljar.dialects.functions import read_name
 from belljar.dialects.gemini_interactions_settings import CODE_EXECUTION, PYTHON, UNAVAILABLE
 from belljar.model import Choice, Function, Mode
 
 MAX_TOOLS = 128
-NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 TYPES = ("function", CODE_EXECUTION)
 MODES = {"auto": Mode.AUTO, "any": Mode.REQUIRED, "none": Mode.NONE, "validated": Mode.AUTO}
 UNAVAILABLE_HERE = "is `{name}`, which is not available on this server; here there is {instead}"
@@ -53,11 +52,8 @@ def read_tools(value: Any) -> tuple[Builtin, Functions]:
 
 
 def _read_function(value: Mapping[str, Any], param: str) -> Function:
-    name = member(value, "name", text, param)
-    if not NAME.fullmatch(name):
-        refuse(f"{param}.name", "must be 1 to 128 letters, digits, `_`, `-`, `.` or `:`")
     return Function(
-        name=name,
+        name=read_name(value, param),
         description=maybe(value, "description", text, param) or "",
         parameters=maybe(value, "parameters", mapping, param),
     )

@@ -7,7 +7,6 @@ tools is as the client wrote it. The grammar of a custom tool is told to the mod
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ import msgspec
 
 from belljar.dialects.fields import (
     filled,
-    flag,
     kind_of,
     listing,
     mapping,
@@ -27,13 +25,13 @@ from belljar.dialects.fields import (
     texts,
     words,
 )
+from belljar.dialects.functions import read_function, read_name
 from belljar.dialects.responses_settings import CODE_INTERPRETER, CONTAINER_PREFIX, FILE_PREFIX, PYTHON
 from belljar.model import Choice, Container, Function, Mode
 
 MAX_TOOLS = 128
 MAX_FILES = 1_000
 MAX_ID = 64
-NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 FUNCTION, CUSTOM = "function", "custom"
 TYPES = (CODE_INTERPRETER, FUNCTION, CUSTOM)
 # Tools of OpenAI's, Groq's and Alibaba's that Belljar does not have.
@@ -117,7 +115,7 @@ def _read_list(values: Sequence[Any]) -> Tools:
             container = _read_interpreter(value, place)
             echo.append(value if value.get("container") is not None else value | {"container": {"type": "auto"}})
             continue
-        function = (_read_custom if kind == CUSTOM else _read_function)(value, place)
+        function = (_read_custom if kind == CUSTOM else read_function)(value, place)
         if function.name in functions:
             refuse(f"{place}.name", f"`{function.name}` is the name of another tool: give each its own")
         functions[function.name] = function
@@ -144,31 +142,15 @@ def read_type(value: Mapping[str, Any], param: str) -> str:
     return kind
 
 
-def _read_function(value: Mapping[str, Any], param: str) -> Function:
-    return Function(
-        name=_read_name(value, param),
-        description=maybe(value, "description", text, param) or "",
-        parameters=maybe(value, "parameters", mapping, param),
-        strict=maybe(value, "strict", flag, param),
-    )
-
-
 def _read_custom(value: Mapping[str, Any], param: str) -> Function:
     """A tool that takes any text, as a function that takes it as `input`."""
-    name, description = _read_name(value, param), maybe(value, "description", text, param) or ""
+    name, description = read_name(value, param), maybe(value, "description", text, param) or ""
     given, place = maybe(value, "format", mapping, param) or {"type": "text"}, f"{param}.format"
     if member(given, "type", one_of("text", "grammar"), place) == "grammar":
         syntax = SYNTAXES[member(given, "syntax", one_of(*SYNTAXES), place)]
         definition = member(given, "definition", text, place)
         description = GRAMMAR.format(description=description, syntax=syntax, definition=definition).strip()
     return Function(name=name, description=description, parameters=CUSTOM_PARAMETERS)
-
-
-def _read_name(value: Mapping[str, Any], param: str) -> str:
-    name: str = member(value, "name", text, param)
-    if not NAME.fullmatch(name):
-        refuse(f"{param}.name", "must be 1 to 128 letters, digits, `_`, `-`, `.` or `:`")
-    return name
 
 
 # --- the container ----------------------------------------------------------------------------------------------------
