@@ -44,6 +44,11 @@ class Machine:
     is_root: bool
     load_average: float
 
+    @property
+    def line(self) -> str:
+        """The same for people, without its load."""
+        return f"{self.cpu}, {self.cores} cores, {self.memory_mib} MiB, Linux {self.kernel}, {self.architecture}"
+
 
 def describe() -> Machine:
     """This machine, and its load now."""

@@ -123,7 +123,7 @@ def _mib(value: float | None) -> str:
 
 def _where(report: Report) -> Iterator[str]:
     here, settings = report.machine, report.settings
-    yield f"{here.cpu}, {here.cores} cores, {here.memory_mib} MiB, Linux {here.kernel}, {here.architecture}"
+    yield here.line
     yield (
         f"Python {here.python} (image: {report.image_python}), {'root' if here.is_root else 'ordinary user'}, "
         f"profile {settings.profile}, limits by {report.limiter or 'nobody asked'}"

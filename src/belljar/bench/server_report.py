@@ -101,7 +101,7 @@ def _failures(report: Report) -> Iterator[str]:
 
 def _where(report: Report) -> Iterator[str]:
     here, settings = report.machine, report.settings
-    yield f"{here.cpu}, {here.cores} cores, {here.memory_mib} MiB, Linux {here.kernel}, {here.architecture}"
+    yield here.line
     yield f"Python {here.python}, {'root' if here.is_root else 'ordinary user'}, profile {settings.profile}"
     yield "cpu: milliseconds of CPU time a request, of the server asked and every process below it; client: of the load"
     yield (

@@ -234,7 +234,7 @@ def _figures(report: Report) -> Iterator[str]:
 
 def _where(report: Report) -> Iterator[str]:
     here, settings = report.machine, report.settings
-    yield f"{here.cpu}, {here.cores} cores, {here.memory_mib} MiB, Linux {here.kernel}, {here.architecture}"
+    yield here.line
     yield (
         f"load average at the start {here.load_average:.2f}, time stolen from this machine {report.stolen_share:.1%}, "
         f"{settings.rounds} rounds of {settings.asks}, run took {report.seconds:.0f} s"

@@ -146,7 +146,7 @@ class Layout:
     landlock_shared: tuple[tuple[str, int], ...]
     landlock_own: tuple[tuple[str, int], ...]
     font_caches: tuple[str, ...]
-    library_folders: tuple[str, ...]
+    package_folders: tuple[str, ...]
     environment: dict[str, str]
 
 
@@ -224,7 +224,7 @@ def full_layout(image: Image) -> Layout:
         ),
         landlock_own=(*((f"/mnt/{name}", WRITE) for name in ("data", "tmp", "shm")), ("/proc", READ)),
         font_caches=_font_caches(image, f"{INNER_IMAGE}/cache"),
-        library_folders=(
+        package_folders=(
             f"{INNER_IMAGE}/lib/{lib}/site-packages/",
             f"{base if in_usr else INNER_PYTHON}/lib/{lib}/",
             "/belljar/",
@@ -259,7 +259,7 @@ def container_layout(image: Image, scratch: str) -> Layout:
         ),
         landlock_own=(),
         font_caches=_font_caches(image, str(image.cache)),
-        library_folders=(f"{image.site_packages}/", f"{base}/lib/{lib}/", f"{GUEST_CODE}/"),
+        package_folders=(f"{image.site_packages}/", f"{base}/lib/{lib}/", f"{GUEST_CODE}/"),
         environment=ENVIRONMENT | places | {"PATH": f"{image.path}/venv/bin:/usr/bin:/bin"},
     )
 
@@ -297,7 +297,7 @@ def zygote_spec(
         "preload": list(preload),
         "rehearsal": [*REHEARSAL, *(code for name, code in LIBRARY_REHEARSAL.items() if name in preload)],
         "font_caches": layout.font_caches,
-        "library_folders": layout.library_folders,
+        "library_folders": layout.package_folders,
         "tidy_heap": bool(preload),
         "cgroups": list(cgroups),
         "folders": [os.path.dirname(scratch)]
