@@ -37,7 +37,6 @@ UNAVAILABLE = (
 )
 MODES = ("MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED")
 NAMING = ("ANY", "VALIDATED")  # modes in which allowedFunctionNames says something
-OWN = (*AVAILABLE, *UNAVAILABLE)
 
 CONFIG = {"functionCallingConfig": mapping, "retrievalConfig": anything, "includeServerSideToolInvocations": anything}
 CALLING = {"mode": word_of(MODES), "allowedFunctionNames": texts, "streamFunctionCallArguments": anything}

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -100,8 +101,8 @@ class Record:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
-    def as_row(self) -> AnswerRow:
-        """The same for the store."""
+    def as_row(self, *, is_stored: bool = False) -> AnswerRow:
+        """The same for the store; one that is there already (`Answers.save`) needs no body."""
         incoming = self.asked.incoming
         return AnswerRow(
             id=self.id,
@@ -110,7 +111,7 @@ class Record:
             created=self.start.created,
             expires=self.expires,
             path=incoming.path,
-            body=squeeze(incoming.body),
+            body=b"" if is_stored else squeeze(incoming.body),
             previous=key_of(self.request.previous) if self.request.previous else None,
             conversation=self.request.conversation,
             container=self.container,
@@ -304,7 +305,7 @@ class Memory:
             if self._is_crowded(record.owner):
                 raise AtCapacity("at capacity: too many answers are being written in the background")
             record.add(Accepted())
-            await self._put(record, self._store.answers.add)
+            await self._put(record, is_stored=False)
         except BaseException:
             self._forget(record)
             await events.aclose()
@@ -336,15 +337,15 @@ class Memory:
             failed = await _try(self._converse(whole))
             whole.events[-1] = failed or event
         if record.request.keep:
-            put = self._store.answers.add if record.task is None else self._store.answers.save
-            failed = await _try(self._put(whole, put)) or failed
+            failed = await _try(self._put(whole, is_stored=record.task is not None)) or failed
         record.add(failed or event)
         return failed or event
 
-    @staticmethod
-    async def _put(record: Record, put: Callable[[AnswerRow], Awaitable[object]]) -> None:
+    async def _put(self, record: Record, *, is_stored: bool) -> None:
         """Store an answer. To pack a large one may take seconds: others are not to wait for that."""
-        await put(await asyncio.to_thread(record.as_row) if _may_be_large(record) else record.as_row())
+        pack_row = partial(record.as_row, is_stored=is_stored)
+        row = await asyncio.to_thread(pack_row) if _may_be_large(record) else pack_row()
+        await (self._store.answers.save if is_stored else self._store.answers.add)(row)
 
     async def _converse(self, record: Record) -> None:
         """Add question and answer to the conversation that they belong to. Raises UnknownItem."""
